@@ -1,0 +1,222 @@
+"""What can go wrong, as kinds: no transport in here (HTTP and the other protocols map them in `server/failures.py`).
+
+    PenstockError
+    ├── CallFailure                 what a caller of a prediction may get; each has a stable `code`
+    │   ├── Unreadable              the bytes are not what the protocol reads (JSON, UTF-8, envelope)
+    │   ├── TooLarge                body, rows or nesting above a limit
+    │   ├── UnsupportedMedia        a content type that this route does not read
+    │   ├── SchemaViolation         rows that break the model's schema; carries every violation
+    │   ├── NotFound                unknown route, model, version or alias
+    │   ├── MethodNotAllowed        a known route, asked in another way
+    │   ├── NotReady                nothing is served yet, or the server is draining
+    │   ├── DeadlineExceeded        the caller's deadline passed before the answer was there
+    │   ├── CallerGone              the caller hung up; seen in the log only
+    │   ├── ModelFailed             the model raised, or answered with what its outputs do not allow
+    │   ├── RecordFailed            the answer could not be recorded, and the rule is not to answer then
+    │   └── InternalFailure         a bug of ours; the request id leads to the log
+    ├── BundleError
+    │   ├── BundleRefused           changed, missing or extra files, links, bombs, unknown formats, golden rows
+    │   └── PackRefused             a pipeline that can be neither compiled nor kept native; names the step
+    ├── SchemaError                 a schema that contradicts itself
+    ├── SegmentError                an audit segment that cannot be read or written
+    ├── SettingsError               a setting that does not exist or does not fit
+    ├── ClientError                 what the Python client raises
+    │   ├── ServerUnreachable       no connection, or no answer in time
+    │   └── ServerRefused           the server answered with an error; carries its status, code and violations
+    └── MissingExtra                an optional library is needed and not installed; names the extra
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Violation(msgspec.Struct, frozen=True):
+    """One place where a row breaks its schema.
+
+    `path` is a JSON path into what the caller sent (`$.instances[3].age`); `got` never shows the value of a field
+    with a `pii` class, nor of a field that the schema does not know.
+    """
+
+    path: str
+    expected: str
+    got: str
+
+    def __str__(self) -> str:
+        return f"Expected {self.expected}, got {self.got} - at `{self.path}`"
+
+
+class PenstockError(Exception):
+    """The root of all errors that Penstock raises on purpose; `str(error)` is a message for a person."""
+
+    code = "error"
+
+
+class CallFailure(PenstockError):
+    """A call for a prediction that ends without one. The message speaks of the caller's own input only."""
+
+    code = "call_failure"
+
+
+class Unreadable(CallFailure):
+    """The bytes are not what the protocol reads."""
+
+    code = "unreadable"
+
+
+class TooLarge(CallFailure):
+    """The body, the number of rows or the nesting is above a limit."""
+
+    code = "too_large"
+
+
+class UnsupportedMedia(CallFailure):
+    """The content type is not one that this route reads."""
+
+    code = "unsupported_media_type"
+
+
+class SchemaViolation(CallFailure):
+    """Rows break the model's schema; `violations` has all of them, up to 100, of `total`."""
+
+    code = "schema_violation"
+
+    def __init__(self, violations: list[Violation], total: int | None = None) -> None:
+        self.violations = violations
+        self.total = len(violations) if total is None else total
+        first = str(violations[0]) if violations else "the rows break the schema"
+        more = self.total - 1
+        super().__init__(first if more < 1 else f"{first} (and {more} more)")
+
+
+class NotFound(CallFailure):
+    """No such route, model, version or alias; the message names what there is."""
+
+    code = "not_found"
+
+
+class MethodNotAllowed(CallFailure):
+    """The route exists and is asked in another way; `allowed` are the methods that it answers."""
+
+    code = "method_not_allowed"
+
+    def __init__(self, message: str, allowed: tuple[str, ...]) -> None:
+        self.allowed = allowed
+        super().__init__(message)
+
+
+class NotReady(CallFailure):
+    """Nothing is served yet, or the server is draining."""
+
+    code = "not_ready"
+
+
+class DeadlineExceeded(CallFailure):
+    """The caller's deadline passed before the answer was there."""
+
+    code = "deadline_exceeded"
+
+
+class CallerGone(CallFailure):
+    """The caller hung up before the answer was there."""
+
+    code = "caller_gone"
+
+
+class ModelFailed(CallFailure):
+    """The model raised, or answered with what its outputs do not allow (a NaN, a wrong number of rows)."""
+
+    code = "model_failed"
+
+
+class RecordFailed(CallFailure):
+    """The answer could not be recorded, and the rule is not to answer without a record."""
+
+    code = "record_failed"
+
+
+class InternalFailure(CallFailure):
+    """A bug of ours: the message says nothing but the request id, which leads to the log."""
+
+    code = "internal"
+
+
+class BundleError(PenstockError):
+    """Something is wrong with a bundle."""
+
+    code = "bundle_error"
+
+
+class BundleRefused(BundleError):
+    """A bundle on disk that is not what it says: the message names the file and the difference."""
+
+    code = "bundle_refused"
+
+
+class PackRefused(BundleError):
+    """A model that can be neither compiled nor kept native: names the `step`, the reason and the way out."""
+
+    code = "pack_refused"
+
+    def __init__(self, step: str, reason: str, advice: str) -> None:
+        self.step, self.reason, self.advice = step, reason, advice
+        super().__init__(f"{step}: {reason}. {advice}")
+
+
+class SchemaError(PenstockError):
+    """A schema that contradicts itself or cannot be read."""
+
+    code = "schema_error"
+
+
+class SegmentError(PenstockError):
+    """An audit segment that cannot be read or written as it should."""
+
+    code = "segment_error"
+
+
+class SettingsError(PenstockError):
+    """A setting that does not exist or does not fit; the message names the nearest right one."""
+
+    code = "settings_error"
+
+
+class ClientError(PenstockError):
+    """What the Python client raises."""
+
+    code = "client_error"
+
+
+class ServerUnreachable(ClientError):
+    """No connection to the server, or no answer in time."""
+
+    code = "server_unreachable"
+
+
+class ServerRefused(ClientError):
+    """The server answered with an error; `status`, `server_code`, `request_id` and `violations` are its own."""
+
+    code = "server_refused"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int,
+        server_code: str,
+        request_id: str | None = None,
+        violations: list[Violation] | None = None,
+    ) -> None:
+        self.status, self.server_code, self.request_id = status, server_code, request_id
+        self.violations = violations or []
+        super().__init__(message)
+
+
+class MissingExtra(PenstockError):
+    """An optional library is needed and not installed."""
+
+    code = "missing_extra"
+
+    def __init__(self, library: str, extra: str, purpose: str) -> None:
+        self.library, self.extra = library, extra
+        super().__init__(f"{purpose} needs {library}: pip install 'penstock[{extra}]'")

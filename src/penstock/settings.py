@@ -1,0 +1,360 @@
+"""One frozen `Settings`, from defaults < `penstock.toml` < environment < flags; says where each value came from.
+
+The first thing that a command builds; `app.py` hands its sections down, so nothing below knows files or variables.
+The only module that reads `os.environ`, in `from_environment`. `docs/settings.md` is generated from the fields here.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Literal, get_type_hints
+
+import msgspec
+from msgspec import Meta, inspect
+
+from penstock.errors import SettingsError
+
+FILE_NAME = "penstock.toml"
+PREFIX = "PENSTOCK_"
+MIB_BYTES = 1024 * 1024
+
+_NAME = r"^[a-z0-9][a-z0-9._-]{0,63}$"
+_ORIGIN = r"^https?://[^/\s*]+$"
+# A Kubernetes service (or Docker link) whose name begins with "penstock" puts such variables into every container.
+_LINK = re.compile(r"PENSTOCK_(\w+_)?(SERVICE_(HOST|PORT)(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)")
+_LINK_ADDRESS = re.compile(r"(tcp|udp|sctp)://")
+_SECRET = re.compile(r"(secret|token|password|api_key)$")
+
+
+class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """The data port."""
+
+    host: Annotated[
+        str, Meta(min_length=1, description="Address to listen on; off loopback needs authentication or `insecure`.")
+    ] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535, description="Port to listen on; 0 takes a free one.")] = 8080
+    default_model: Annotated[
+        Annotated[str, Meta(pattern=_NAME, title="a model's name")] | None,
+        Meta(description="Model that the short names (`/predict` and the like) mean, where several are served."),
+    ] = None
+    insecure: Annotated[bool, Meta(description="Listen off loopback without authentication.")] = False
+    cors_origins: Annotated[
+        tuple[Annotated[str, Meta(pattern=_ORIGIN, title="an origin as in `https://shop.example`")], ...],
+        Meta(description="Origins whose web pages may call the data port; each is named, there is no `*`."),
+    ] = ()
+    max_body_bytes: Annotated[int, Meta(ge=1024, le=2**31 - 1, description="Largest request body.")] = 16 * MIB_BYTES
+    max_rows: Annotated[int, Meta(ge=1, le=10_000_000, description="Most rows in one request.")] = 10_000
+    max_text_chars: Annotated[int, Meta(ge=1, le=2**31 - 1, description="Longest text in a row, in characters.")] = 8192
+    deadline_ms: Annotated[
+        int,
+        Meta(ge=1, le=3_600_000, description="Longest time for a request; the caller's `X-Deadline-Ms` shortens it."),
+    ] = 30_000
+    drain_s: Annotated[
+        float, Meta(ge=0, le=3600, description="On stopping, how long requests under way may still take.")
+    ] = 30.0
+    keep_alive_s: Annotated[float, Meta(ge=0, le=3600, description="How long an idle connection is kept.")] = 5.0
+
+
+class AuditSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """The record of every answer."""
+
+    on_failure: Annotated[
+        Literal["serve", "strict"],
+        Meta(description="When a record cannot be written: `serve` answers and counts the loss, `strict` answers 503."),
+    ] = "serve"
+    segment_bytes: Annotated[
+        int, Meta(ge=MIB_BYTES, le=2**40, description="Size at which a segment of the log is closed for a new one.")
+    ] = 128 * MIB_BYTES
+
+
+class SklearnSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Native scikit-learn bundles."""
+
+    trusted: Annotated[
+        tuple[Annotated[str, Meta(min_length=1, title="a type's full dotted name")], ...],
+        Meta(description="Types, beyond the built-in list, that a native bundle may load."),
+    ] = ()
+
+
+class LogSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the server writes on stderr; not the record of answers."""
+
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"], Meta(description="Least serious line that is written.")
+    ] = "info"
+    format: Annotated[Literal["text", "json"], Meta(description="Lines for people, or one JSON object a line.")] = (
+        "text"
+    )
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """All settings. A section is a table in the file and the part before `__` in a variable's name."""
+
+    home: Annotated[str, Meta(min_length=1, description="Directory under which all data live.")] = "./penstock-home"
+    server: ServerSettings = ServerSettings()
+    audit: AuditSettings = AuditSettings()
+    sklearn: SklearnSettings = SklearnSettings()
+    log: LogSettings = LogSettings()
+
+
+class Loaded(msgspec.Struct, frozen=True):
+    """Settings, and for each dotted key where its value came from.
+
+    An origin is `default`, the file's name, `environment PENSTOCK_…` or `flag --…`.
+    """
+
+    settings: Settings
+    origins: dict[str, str]
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One line of `--print-settings`: a setting, its value (secrets masked), where it came from, what it means."""
+
+    key: str
+    value: object
+    origin: str
+    meaning: str
+
+
+class _Known(msgspec.Struct, frozen=True):
+    """A setting that exists: its dotted key, its annotated type, its default and what it means."""
+
+    key: str
+    annotation: object
+    default: object
+    meaning: str
+
+    @property
+    def variable(self) -> str:
+        return PREFIX + self.key.upper().replace(".", "__")
+
+    @property
+    def flag(self) -> str:
+        return "--" + self.key.rpartition(".")[2].replace("_", "-")
+
+
+class _Given(msgspec.Struct, frozen=True):
+    """A value that somebody gave: `origin` is kept for printing, `place` is for an error message."""
+
+    key: str
+    value: object
+    origin: str
+    place: str
+    is_text: bool = False
+
+
+def from_environment(*, flags: Mapping[str, object], file: Path | None = None) -> Loaded:
+    """Settings of this process: its environment, and `file` or else `penstock.toml` in the working directory.
+
+    Raises `SettingsError` as `load_settings` does. Changes nothing.
+    """
+    if file is None and Path(FILE_NAME).is_file():
+        file = Path(FILE_NAME)
+    return load_settings(file, os.environ, flags)
+
+
+def load_settings(file: Path | None, environ: Mapping[str, str], flags: Mapping[str, object]) -> Loaded:
+    """Settings from a TOML file, variables named `PENSTOCK_SECTION__NAME` and flags, the later over the earlier.
+
+    `flags` is keyed by dotted key (`server.port`); None stands for a flag that was not given. Variables that do not
+    start with `PENSTOCK_`, and those of Kubernetes services and Docker links, are left alone. In a variable, lists are
+    separated by commas, and an empty text is the empty list, or None where None is allowed. Only reads `file`.
+
+    Raises `SettingsError` for an unreadable file, an unknown key (naming the nearest right one) or a value that does
+    not fit (what was expected, what came, where, what to do).
+    """
+    known = {setting.key: setting for setting in _catalogue(Settings)}
+    values: dict[str, object] = {}
+    origins = dict.fromkeys(known, "default")
+    for given in (*_from_file(file, known), *_from_variables(environ, known), *_from_flags(flags, known)):
+        values[given.key] = _fitted(given, known[given.key])
+        origins[given.key] = given.origin
+    return Loaded(settings=_built(values), origins=origins)
+
+
+def entries(loaded: Loaded) -> tuple[Entry, ...]:
+    """Each setting with its value and origin, in the order of the documentation; for `--print-settings`."""
+    return tuple(
+        Entry(
+            key=setting.key,
+            value=masked(setting.key, _value_of(loaded.settings, setting.key)),
+            origin=loaded.origins[setting.key],
+            meaning=setting.meaning,
+        )
+        for setting in _catalogue(Settings)
+    )
+
+
+def masked(key: str, value: object) -> object:
+    """`value`, or `"***"` where the key's name says that it is a secret and there is one."""
+    return "***" if value and _SECRET.search(key) else value
+
+
+def markdown_table() -> str:
+    """The table of `docs/settings.md`: every setting with its variable, default, what it takes and what it means."""
+    lines = ["| setting | variable | default | takes | meaning |", "| --- | --- | --- | --- | --- |"]
+    for setting in _catalogue(Settings):
+        default = msgspec.json.encode(setting.default).decode()
+        takes = _expected(inspect.type_info(setting.annotation)).replace("|", "\\|")
+        lines.append(f"| `{setting.key}` | `{setting.variable}` | `{default}` | {takes} | {setting.meaning} |")
+    return "\n".join(lines) + "\n"
+
+
+def _catalogue(section: type[msgspec.Struct], prefix: str = "") -> Iterator[_Known]:
+    hints = get_type_hints(section, include_extras=True)
+    for field in msgspec.structs.fields(section):
+        annotation = hints[field.name]
+        if isinstance(annotation, type) and issubclass(annotation, msgspec.Struct):
+            yield from _catalogue(annotation, f"{prefix}{field.name}.")
+        else:
+            meaning = next(meta.description for meta in annotation.__metadata__ if meta.description)
+            yield _Known(prefix + field.name, annotation, field.default, meaning)
+
+
+def _from_file(file: Path | None, known: Mapping[str, _Known]) -> Iterator[_Given]:
+    if file is None:
+        return
+    text, tree = _read_toml(file)
+    sections = {key.partition(".")[0] for key in known if "." in key}
+    for name, value in tree.items():
+        if name in sections and isinstance(value, dict):
+            items = [(f"{name}.{leaf}", leaf_value) for leaf, leaf_value in value.items()]
+        elif name in sections:
+            raise SettingsError(
+                f"Expected a table [{name}], got {value!r} - at {_place(file, text, name)}. "
+                f"Write [{name}] on a line of its own and its settings below it."
+            )
+        else:
+            items = [(name, value)]
+        for key, leaf_value in items:
+            place = _place(file, text, key)
+            if key not in known:
+                raise _unknown(key, place, (*known, *sections) if isinstance(leaf_value, dict) else known)
+            yield _Given(key, leaf_value, file.name, place)
+
+
+def _read_toml(file: Path) -> tuple[str, dict[str, object]]:
+    try:
+        text = file.read_text(encoding="utf-8")
+        return text, tomllib.loads(text)
+    except OSError as error:
+        raise SettingsError(f"The settings file {file} cannot be read: {error.strerror}. Check its path.") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"The settings file {file} is not TOML in UTF-8: {error}.") from error
+
+
+def _place(file: Path, text: str, key: str) -> str:
+    """`file`, with the line of `key` where it is written in the plain way (a table's line, then `name = …`)."""
+    section, _, leaf = key.rpartition(".")
+    current = ""
+    for number, line in enumerate(text.splitlines(), start=1):
+        if header := re.match(r"\s*\[+\s*([^\[\]]+?)\s*\]", line):
+            current = header[1]
+            if not section and current == leaf:
+                return f"{file} line {number}"
+        elif current == section and re.match(rf"\s*[\"']?{re.escape(leaf)}[\"']?\s*[.=]", line):
+            return f"{file} line {number}"
+    return str(file)
+
+
+def _from_variables(environ: Mapping[str, str], known: Mapping[str, _Known]) -> Iterator[_Given]:
+    by_variable = {setting.variable: setting.key for setting in known.values()}
+    for variable, text in sorted(environ.items()):
+        if not variable.startswith(PREFIX):
+            continue
+        if _LINK.fullmatch(variable) or (variable.endswith("_PORT") and _LINK_ADDRESS.match(text)):
+            continue
+        if variable not in by_variable:
+            raise _unknown(variable, "the environment", by_variable)
+        origin = f"environment {variable}"
+        yield _Given(by_variable[variable], text, origin, origin, is_text=True)
+
+
+def _from_flags(flags: Mapping[str, object], known: Mapping[str, _Known]) -> Iterator[_Given]:
+    for key, value in flags.items():
+        if key not in known:
+            raise _unknown(key, "the flags", known)
+        if value is not None:
+            origin = f"flag {known[key].flag}"
+            yield _Given(key, value, origin, origin)
+
+
+def _unknown(name: str, place: str, known: Iterable[str]) -> SettingsError:
+    nearest = _nearest(name, tuple(known))
+    mend = f"Did you mean `{nearest}`?" if nearest else f"Known are: {', '.join(sorted(known))}."
+    return SettingsError(f"Expected a setting that exists, got `{name}` - at {place}. {mend}")
+
+
+def _nearest(name: str, known: tuple[str, ...]) -> str | None:
+    """The known name most like `name`: with its section first, else (a wrong or missing section) by its last part."""
+    if close := difflib.get_close_matches(name, known, n=1, cutoff=0.75):
+        return close[0]
+    by_leaf = {key.rpartition(".")[2]: key for key in known}
+    close = difflib.get_close_matches(name.rpartition(".")[2], tuple(by_leaf), n=1, cutoff=0.75)
+    return by_leaf[close[0]] if close else None
+
+
+def _fitted(given: _Given, setting: _Known) -> object:
+    kind = inspect.type_info(setting.annotation)
+    value = _parted(given.value, kind) if given.is_text and isinstance(given.value, str) else given.value
+    try:
+        # Only a variable's text may be read as a number or truth value; in a file and in flags "1" is not 1.
+        return msgspec.convert(value, setting.annotation, strict=not given.is_text)
+    except msgspec.ValidationError:
+        raise SettingsError(
+            f"Expected {_expected(kind)}, got {masked(given.key, given.value)!r} - at `{given.key}` ({given.place}). "
+            f"Correct it, or remove it for the default {setting.default!r}."
+        ) from None
+
+
+def _parted(text: str, kind: inspect.Type) -> object:
+    if isinstance(kind, inspect.Metadata):
+        return _parted(text, kind.type)
+    if isinstance(kind, inspect.VarTupleType):
+        return tuple(part.strip() for part in text.split(",") if part.strip())
+    return None if isinstance(kind, inspect.UnionType) and not text.strip() else text
+
+
+def _expected(kind: inspect.Type) -> str:
+    """What a setting takes, in words; a kind without words here is a mistake in this module, found by the tests."""
+    match kind:
+        case inspect.Metadata(extra_json_schema={"title": str(words)}):
+            return words
+        case inspect.Metadata():
+            return _expected(kind.type)
+        case inspect.BoolType():
+            return "true or false"
+        case inspect.IntType():
+            return f"a whole number from {kind.ge} to {kind.le}"
+        case inspect.FloatType():
+            return f"a number from {kind.ge} to {kind.le}"
+        case inspect.StrType():
+            return "a text that is not empty"
+        case inspect.LiteralType():
+            return "one of " + ", ".join(f"`{value}`" for value in kind.values)
+        case inspect.VarTupleType():
+            return f"a list, each {_expected(kind.item_type)}"
+        case inspect.UnionType():
+            return _expected(next(part for part in kind.types if not isinstance(part, inspect.NoneType)))
+    raise TypeError(f"no words for {kind!r}")
+
+
+def _built(values: Mapping[str, object]) -> Settings:
+    tree: dict[str, object] = {}
+    sections: dict[str, dict[str, object]] = {}
+    for key, value in values.items():
+        section, _, leaf = key.rpartition(".")
+        (sections.setdefault(section, {}) if section else tree)[leaf] = value
+    return msgspec.convert({**tree, **sections}, Settings)
+
+
+def _value_of(settings: Settings, key: str) -> object:
+    value: object = settings
+    for part in key.split("."):
+        value = getattr(value, part)
+    return value

@@ -1,0 +1,61 @@
+"""The models in memory, by name and version, and the table that says which of them answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+from penstock.errors import BundleRefused
+from penstock.routing import CHAMPION, Routes, RoutingTable
+from penstock.runtime.batcher import POOL_FROM_US, Batcher
+from penstock.runtime.model import Model
+
+
+class Served:
+    """A loaded version and the queue in front of it."""
+
+    __slots__ = ("batcher", "model")
+
+    def __init__(self, model: Model, batcher: Batcher) -> None:
+        self.model = model
+        self.batcher = batcher
+
+
+class Host:
+    """Holds loaded models and finds the one that answers. Used on one event loop; close it when done."""
+
+    def __init__(self, models: Iterable[Model], *, default_model: str | None = None) -> None:
+        """The first version of a name becomes its champion. Raises BundleRefused for two of one number."""
+        self._pools: list[ThreadPoolExecutor] = []
+        self._served: dict[tuple[str, int], Served] = {}
+        for model in models:
+            if (model.name, model.version) in self._served:
+                raise BundleRefused(f"version {model.version} of {model.name!r} is there twice")
+            self._served[model.name, model.version] = Served(model, self._batcher(model))
+        self.table = RoutingTable(_routes(self.models()), default_model)
+
+    def models(self) -> list[Model]:
+        """All loaded versions, by name and number."""
+        return [self._served[key].model for key in sorted(self._served)]
+
+    def choose(self, model: str | None, version: int | None, alias: str | None) -> Served:
+        """The loaded version that answers a call. Raises NotFound naming what there is."""
+        return self._served[self.table.choose(model, version, alias)]
+
+    def close(self) -> None:
+        """Wait for what runs and free the threads."""
+        for pool in self._pools:
+            pool.shutdown()
+
+    def _batcher(self, model: Model) -> Batcher:
+        if model.cost_us < POOL_FROM_US:
+            return Batcher(model.score)
+        self._pools.append(ThreadPoolExecutor(1, thread_name_prefix=f"run-{model.name}-{model.version}"))
+        return Batcher(model.score, pool=self._pools[-1])
+
+
+def _routes(models: Iterable[Model]) -> dict[str, Routes]:
+    versions: dict[str, dict[int, str]] = {}
+    for model in models:
+        versions.setdefault(model.name, {})[model.version] = model.digest
+    return {name: Routes(numbers, {CHAMPION: min(numbers)}) for name, numbers in versions.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 
@@ -17,3 +17,7 @@ Columns: TypeAlias = dict[str, np.ndarray]
 
 An int is exact up to 2**53 in magnitude (the check refuses more); a bool is 0.0 or 1.0.
 """
+
+MISSING_TEXT: Final = "\uffffmissing"
+"""What stands for a missing text inside a compiled graph (ONNX strings have no null). U+FFFF is a noncharacter: Unicode
+keeps it for the inside of programs, so no real text begins with it, and the schema check refuses this one as a value."""

@@ -1,0 +1,56 @@
+"""Request ids: UUID version 7 (RFC 9562), made for the rate of the hot path. Each worker has one `RequestIds`."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Callable
+
+_NODE_BITS = 48
+_NODE_END = 1 << _NODE_BITS
+_STEP_BITS = 24
+
+
+class RequestIds:
+    """Makes ids that sort by time of making, within one process strictly, also when the clock jumps back.
+
+    Layout (RFC 9562, section 5.7, method 3 of 6.2): 48 bits of Unix milliseconds; 26 random bits, drawn anew from the
+    operating system for each millisecond; a 48-bit counter that starts at random in its lower half and goes on by a
+    random step of up to 2**24. When the clock stands or jumps back, the last millisecond is kept and the counter goes
+    on; when the counter is used up, the millisecond is advanced. After a fork the child draws anew. Not thread-safe.
+    """
+
+    def __init__(self, clock_ns: Callable[[], int] = time.time_ns) -> None:
+        self._clock_ns = clock_ns
+        self._steps = random.Random(os.urandom(32))
+        self._pid = os.getpid()
+        self._ms = -1
+        self._node = _NODE_END
+        self._prefix = ""
+
+    def next(self) -> str:
+        """A new id in the canonical form of 36 characters."""
+        ms = self._clock_ns() // 1_000_000
+        if ms > self._ms:
+            self._draw(ms)
+        else:
+            self._node += 1 + self._steps.getrandbits(_STEP_BITS)
+            if self._node >= _NODE_END:
+                self._draw(self._ms + 1)
+            elif os.getpid() != self._pid:
+                self._draw(self._ms)
+        return f"{self._prefix}{self._node:012x}"
+
+    def _draw(self, ms: int) -> None:
+        """Begin the millisecond `ms` with fresh random bits."""
+        seed = int.from_bytes(os.urandom(16))
+        if os.getpid() != self._pid:
+            self._pid = os.getpid()
+            self._steps.seed(os.urandom(32))
+        self._ms = ms
+        self._node = seed & (_NODE_END // 2 - 1)
+        rand_a = (seed >> 64) & 0xFFF
+        rand_b = (seed >> 80) & 0x3FFF
+        time_hex = f"{ms & 0xFFFF_FFFF_FFFF:012x}"
+        self._prefix = f"{time_hex[:8]}-{time_hex[8:]}-7{rand_a:03x}-{0x8000 | rand_b:04x}-"

@@ -1,0 +1,135 @@
+"""`Record`: what happened to one call, as one line of JSON. Built by the hot path, written by `AuditLog`, read by all.
+
+`docs/audit.md` explains it field by field. Only what differs from the default is written.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+
+from penstock.audit.tags import is_plain, tag, untag
+from penstock.errors import SegmentError, Violation
+
+Content: TypeAlias = Any
+"""Anything of JSON types, bytes and structs; or `msgspec.Raw`, already encoded (what `tag` returns)."""
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """One call and how it ended. `gc=False`: it is made per request and holds no cycles.
+
+    - `kind`: "prediction" (answered), "refusal" (the caller's fault), "failure" (ours). `code`: "ok" or the failure's.
+    - `seq`: the record's number within one run of a worker; given by `AuditLog.append`, 0 before.
+    - `at`: when the call arrived; an aware datetime in UTC. `queue_ms`, `run_ms`, `total_ms`: milliseconds.
+    - `input`: the final features: a list of row structs (encoded under their field names). `raw`: what the caller
+      sent, only where it differs. Both as `Masker` returns them. `undeclared`: values dropped because the schema
+      does not know their field.
+    - `outputs`, `decision`: what was answered.
+    - `body_bytes`, `body_sha256`: a body that could not be read, as length and hash only.
+    - `rows`: of this call; `batch_rows`: of the run that this call was a part of.
+
+    In `input`, `raw`, `outputs` and `decision` NaN, infinities, huge ints and lone surrogates are tagged by the
+    encoder itself. Bytes and dicts with a key that starts with "$" are not looked for there (it would cost more than
+    the encoding): the caller passes `tag(value)`.
+    """
+
+    kind: Literal["prediction", "refusal", "failure"]
+    seq: int = 0
+    request_id: str
+    at: datetime
+    client_id: str | None = None
+    principal: str = "anonymous"
+    model: str | None = None
+    version: int | str | None = None
+    digest: str | None = None
+    protocol: str | None = None
+    key: str | None = None
+    arm: str | None = None
+    code: str = "ok"
+    input: Content = None
+    raw: Content = None
+    undeclared: int = 0
+    outputs: Content = None
+    decision: Content = None
+    violations: tuple[Violation, ...] = ()
+    body_bytes: int | None = None
+    body_sha256: str | None = None
+    rows: int = 0
+    batch_rows: int = 0
+    queue_ms: float = 0.0
+    run_ms: float = 0.0
+    total_ms: float = 0.0
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Record)
+_maybe_lost = re.compile(b"null").search
+_COMMA = ord(",")
+
+
+def write_record(record: Record, seq: int, buffer: bytearray) -> None:
+    """Append the line of `record`, numbered `seq`, to `buffer`, newline included.
+
+    msgspec writes NaN as null, so a line with "null" in it is looked at again and, if need be, encoded with tags. The
+    line may say null all the same: for a missing value. Raises TypeError for a value of no JSON type; the buffer is
+    then as it was.
+    """
+    start = len(buffer)
+    buffer.extend(b'{"seq":%d,' % seq)
+    join = len(buffer) - 1
+    try:
+        _encode_into(record, buffer, join)
+    except BaseException:
+        del buffer[start:]
+        raise
+    buffer[join] = _COMMA  # over the opening brace of the record: the sequence number comes first
+    buffer.extend(b"\n")
+
+
+def read_record(line: bytes) -> Record:
+    """The record that was written as `line`, with its tags undone. Raises SegmentError if it is not one."""
+    try:
+        record = _decoder.decode(line)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise SegmentError(f"Expected a line that holds an audit record, got something else: {error}") from error
+    if b'"$' not in line:
+        return record
+    return msgspec.structs.replace(
+        record,
+        input=untag(record.input),
+        raw=untag(record.raw),
+        outputs=untag(record.outputs),
+        decision=untag(record.decision),
+    )
+
+
+def _encode_into(record: Record, buffer: bytearray, offset: int) -> None:
+    try:
+        _encoder.encode_into(record, buffer, offset)
+    except UnicodeEncodeError:  # lone surrogates
+        _encoder.encode_into(_with_tags(record), buffer, offset)
+    else:
+        if _maybe_lost(buffer, offset) is not None and not _is_plain(record):
+            _encoder.encode_into(_with_tags(record), buffer, offset)
+
+
+def _is_plain(record: Record) -> bool:
+    return all(map(is_plain, (record.input, record.raw, record.outputs, record.decision)))
+
+
+def _with_tags(record: Record) -> Record:
+    """The same record with its loose contents encoded by the slow path."""
+    return msgspec.structs.replace(
+        record,
+        input=_tag_unless_none(record.input),
+        raw=_tag_unless_none(record.raw),
+        outputs=_tag_unless_none(record.outputs),
+        decision=_tag_unless_none(record.decision),
+    )
+
+
+def _tag_unless_none(value: Content) -> Content:
+    return None if value is None else tag(value)

@@ -1,0 +1,177 @@
+"""One segment file: its header, its commit lines, and the writer that keeps it whole. `AuditLog` owns the writer.
+
+A segment is a header line, then writes; each write is the lines of some records and one commit line, in one `os.write`.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from penstock.errors import SegmentError
+
+FORMAT = 1
+SUFFIX = ".jsonl"
+
+
+class Header(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The first line of a segment.
+
+    `run` names one life of one worker; `index` counts its segments from 0; `first` is the sequence number that comes
+    next; `prev` is the chain head of the run's segment before.
+    """
+
+    format: int
+    worker: int
+    run: str
+    index: int
+    started: datetime
+    pid: int
+    host: str
+    penstock: str
+    first: int
+    prev: str | None = None
+
+
+class Commit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The last line of a write: it holds the records `first`..`last` (none if `last` is `first - 1`).
+
+    `sha256` is of the bytes of these records' lines; `prev` of the commit line before, or of the header line (each
+    with its newline). `dropped` records that came just before `first` could not be written.
+    """
+
+    first: int
+    last: int
+    sha256: str
+    prev: str
+    dropped: int = 0
+
+
+class _HeaderLine(msgspec.Struct, frozen=True):
+    header: Header
+
+
+class _CommitLine(msgspec.Struct, frozen=True):
+    commit: Commit
+
+
+_encoder = msgspec.json.Encoder()
+_header_decoder = msgspec.json.Decoder(_HeaderLine)
+_commit_decoder = msgspec.json.Decoder(_CommitLine)
+
+
+def sha256_hex(data: bytes | bytearray) -> str:
+    """SHA-256 of `data` in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def header_line(header: Header) -> bytes:
+    """The line of `header`, newline included."""
+    return _encoder.encode(_HeaderLine(header)) + b"\n"
+
+
+def commit_line(commit: Commit) -> bytes:
+    """The line of `commit`, newline included. There is one spelling of a commit only, and `verify` holds to it."""
+    return _encoder.encode(_CommitLine(commit)) + b"\n"
+
+
+def parse_header(line: bytes) -> Header | None:
+    """The header that `line` is, or None."""
+    parsed = _parsed(_header_decoder, line)
+    return parsed.header if parsed is not None and header_line(parsed.header) == line else None
+
+
+def parse_commit(line: bytes) -> Commit | None:
+    """The commit that `line` is, or None."""
+    parsed = _parsed(_commit_decoder, line)
+    return parsed.commit if parsed is not None and commit_line(parsed.commit) == line else None
+
+
+def _parsed(decoder: msgspec.json.Decoder[Any], line: bytes) -> Any:
+    try:
+        return decoder.decode(line)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+
+
+class SegmentWriter:
+    """A segment that is being written; it belongs to one process, which holds a lock on the file. Not thread-safe.
+
+    `head` is the hash of the last commit line, `size_bytes` the length of the whole writes. After an error the file is
+    as it was before; where even that failed, `is_sound` is False and the writer must not be used again.
+    """
+
+    def __init__(self, path: Path, header: Header) -> None:
+        """Create `path`, which must not exist, with `header`. Raises SegmentError; then there is no such file."""
+        self.path = path
+        self.is_sound = True
+        self.size_bytes = 0
+        try:
+            self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            raise SegmentError(f"Expected to create the audit segment {path}, but: {error.strerror}") from error
+        try:
+            # Held until close: `recover` of another process leaves a locked segment alone.
+            fcntl.flock(self._fd, fcntl.LOCK_EX)
+            line = header_line(header)
+            self.head = sha256_hex(line)
+            self._append(bytearray(line), header.first, header.first - 1, 0, hashed_from=len(line))
+            os.fsync(self._fd)
+            _fsync_directory(path.parent)
+        except (OSError, SegmentError) as error:
+            os.close(self._fd)
+            path.unlink()
+            raise SegmentError(f"Expected to begin the audit segment {path}, but: {error}") from error
+
+    def write(self, lines: bytearray, *, first: int, last: int, dropped: int = 0) -> None:
+        """Write the records' `lines` and their commit line in one `os.write`; `lines` is used up.
+
+        Whole or not at all: raises SegmentError when the system took less, after cutting the file back.
+        """
+        self._append(lines, first, last, dropped, hashed_from=0)
+
+    def _append(self, lines: bytearray, first: int, last: int, dropped: int, *, hashed_from: int) -> None:
+        digest = sha256_hex(lines[hashed_from:] if hashed_from else lines)
+        commit = commit_line(Commit(first=first, last=last, sha256=digest, prev=self.head, dropped=dropped))
+        lines.extend(commit)
+        try:
+            # A full file size limit arrives as an error or a short write: Python ignores SIGXFSZ from its start.
+            written = os.write(self._fd, lines)
+        except OSError as error:
+            self._cut_back()
+            raise SegmentError(f"Expected to write {len(lines)} bytes to {self.path}, but: {error.strerror}") from error
+        if written != len(lines):
+            self._cut_back()
+            raise SegmentError(f"Expected to write {len(lines)} bytes to {self.path}, got room for {written} only")
+        self.size_bytes += written
+        self.head = sha256_hex(commit)
+
+    def _cut_back(self) -> None:
+        """Undo a short write, so that the next one follows the last whole one."""
+        try:
+            os.ftruncate(self._fd, self.size_bytes)
+        except OSError:
+            self.is_sound = False
+
+    def close(self) -> None:
+        """Give the file back: no other write follows."""
+        os.close(self._fd)
+
+
+def _fsync_directory(path: Path) -> None:
+    """Make the names in `path` survive a power loss. Filesystems that cannot do so (EINVAL) are left at that."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+    finally:
+        os.close(fd)

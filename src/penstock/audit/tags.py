@@ -1,0 +1,134 @@
+"""Values that JSON cannot hold, as tags: what goes into a record comes out of it, to the last bit.
+
+JSON has no NaN, no infinities and no bytes; msgspec writes the first as null and the last as plain text, so both would
+be lost without a trace. `tag` is the slow path for values that hold such things; `untag` is its inverse.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import math
+from typing import Any
+
+import msgspec
+
+from penstock.errors import SegmentError
+
+_SAFE_INT = 2**63
+
+
+class Masked(msgspec.Struct, frozen=True, rename={"pii": "$masked"}):
+    """Stands in a record where personal data was; `pii` is the class of the value ("email"), never the value."""
+
+    pii: str
+
+
+def tag(value: object) -> msgspec.Raw:
+    """`value` as JSON text with every part that JSON cannot hold tagged; put it into a record as it is.
+
+    - NaN and the infinities: `{"$float": "nan" | "inf" | "-inf"}`
+    - bytes: `{"$bytes": base64}`
+    - ints outside of 64 bits, which other readers of JSON would round: `{"$int": hexadecimal}`
+    - text with lone surrogates, which UTF-8 refuses: `{"$text": base64 of its UTF-16}`
+    - a key of a dict that starts with "$" gets one "$" more, so that nothing of this is ever mistaken for data.
+
+    Structs become objects under their encoded names; tuples come back as lists. Raises TypeError for any other type
+    and for keys that are no text.
+    """
+    return msgspec.Raw(msgspec.json.encode(_tagged(value)))
+
+
+def is_plain(value: object) -> bool:
+    """Whether msgspec's own JSON of `value` loses nothing, so that it needs no `tag`."""
+    if value is None or isinstance(value, str | bool | msgspec.Raw | Masked):
+        return True
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, int):
+        return -_SAFE_INT <= value < _SAFE_INT
+    if isinstance(value, msgspec.Struct):
+        return all(map(is_plain, msgspec.structs.astuple(value)))
+    if isinstance(value, list | tuple):
+        return all(map(is_plain, value))
+    if isinstance(value, dict):
+        return not any(str(key).startswith("$") for key in value) and all(map(is_plain, value.values()))
+    return not isinstance(value, bytes | bytearray | memoryview)
+
+
+def untag(value: Any) -> Any:
+    """The value that `tag` was given, from its parsed JSON. Raises SegmentError for a tag that it does not know."""
+    if isinstance(value, list):
+        return [untag(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if len(value) == 1:
+        [(key, content)] = value.items()
+        if key.startswith("$") and not key.startswith("$$"):
+            return _untagged(key, content)
+    return {_unescaped(key): untag(item) for key, item in value.items()}
+
+
+def _tagged(value: object) -> object:
+    """`value` with tags, as builtins that msgspec writes without loss."""
+    if value is None or isinstance(value, bool | msgspec.Raw | Masked):
+        return value
+    if isinstance(value, str):
+        return _tagged_text(value)
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else {"$float": repr(float(value))}
+    if isinstance(value, int):
+        return int(value) if -_SAFE_INT <= value < _SAFE_INT else {"$int": hex(value)}
+    if isinstance(value, bytes | bytearray | memoryview):
+        return {"$bytes": base64.b64encode(value).decode()}
+    if isinstance(value, list | tuple):
+        return [_tagged(item) for item in value]
+    if isinstance(value, msgspec.Struct):
+        values = msgspec.structs.astuple(value)
+        return {_escaped(key): _tagged(item) for key, item in zip(value.__struct_encode_fields__, values, strict=True)}
+    if isinstance(value, dict):
+        return {_escaped(key): _tagged(item) for key, item in value.items()}
+    raise TypeError(f"Expected a value made of JSON types, bytes and structs, got {type(value).__name__}: convert it")
+
+
+def _tagged_text(value: str) -> object:
+    """`value`, or its tag where it has lone surrogates."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return {"$text": base64.b64encode(value.encode("utf-16-le", "surrogatepass")).decode()}
+    return value
+
+
+def _escaped(key: object) -> str:
+    if not isinstance(key, str):
+        raise TypeError(f"Expected text as the key of an object in a record, got {type(key).__name__}: convert it")
+    return "$" + key if key.startswith("$") else key
+
+
+def _unescaped(key: str) -> str:
+    if key.startswith("$$"):
+        return key[1:]
+    if key.startswith("$"):
+        raise SegmentError(
+            f"Expected a tag to stand alone in its object, got `{key}` beside other keys: not our record"
+        )
+    return key
+
+
+def _untagged(key: str, content: Any) -> Any:
+    """The value of one tag."""
+    try:
+        if key == "$float" and content in ("nan", "inf", "-inf"):
+            return float(content)
+        if key == "$bytes":
+            return base64.b64decode(content, validate=True)
+        if key == "$int":
+            return int(content, 16)
+        if key == "$text":
+            return base64.b64decode(content, validate=True).decode("utf-16-le", "surrogatepass")
+        if key == "$masked" and isinstance(content, str):
+            return Masked(content)
+    except (TypeError, ValueError, binascii.Error) as error:
+        raise SegmentError(f"Expected the content of a `{key}` tag, got something else: {error}") from error
+    raise SegmentError(f"Expected one of the tags of docs/audit.md, got `{key}`: not a record of this version")

@@ -19,5 +19,8 @@ An int is exact up to 2**53 in magnitude (the check refuses more); a bool is 0.0
 """
 
 MISSING_TEXT: Final = "\uffffmissing"
-"""What stands for a missing text inside a compiled graph (ONNX strings have no null). U+FFFF is a noncharacter: Unicode
-keeps it for the inside of programs, so no real text begins with it, and the schema check refuses this one as a value."""
+"""What stands for a missing text inside a compiled graph (ONNX strings have no null).
+
+U+FFFF is a noncharacter, which Unicode keeps for the inside of programs, so no real text begins with it; the schema
+check refuses this text as a value.
+"""

@@ -1,0 +1,143 @@
+"""The compiled check: built once per schema, used at packing, online and in batch.
+
+The typed pass is msgspec's: the server decodes envelopes that hold `list[check.row]`, then `settle`s them. Only when
+one of the two raises msgspec.ValidationError does the second pass (`violations`) look for everything that is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, TypeAlias
+
+import msgspec
+from msgspec.structs import astuple, replace
+
+from penstock.schema.columns import Columns
+from penstock.schema.field import Schema
+from penstock.schema.layout import Layout
+from penstock.schema.plain import plain_value
+from penstock.schema.rule import Rule
+from penstock.schema.walk import Findings, Form, Walk
+
+Row: TypeAlias = msgspec.Struct
+"""A row as `Check.row` makes it: attributes f0, f1, … in the schema's order, encoded under the fields' names."""
+
+LONGEST_TEXT: Final = 8192
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """Checked rows with their final values; `changed` tells that a default, a mapping or a coercion was applied."""
+
+    rows: list[Row]
+    changed: bool
+
+
+class Check:
+    """What a schema takes, compiled. Immutable after construction, so thread-safe.
+
+    - `row`: the Struct type of a row given as an object. Usable inside other types. A field with a default that is
+      absent is UNSET until `settle`.
+    - `table`: the Struct type of rows given as columns, `{field: [values]}`; `rows_of_table` makes rows of it.
+    - `positional`: the Struct type of a row given as an array in the schema's order; `rows_of_lists` makes them rows.
+
+    `max_text` limits the characters of a free text (texts that the schema itself names may be longer).
+    """
+
+    def __init__(self, schema: Schema, max_text: int = LONGEST_TEXT) -> None:
+        self.schema = schema
+        self._rules = [Rule(field, f"f{index}", max_text) for index, field in enumerate(schema.fields)]
+        self._late = [rule for rule in self._rules if rule.finish is not None]
+        self._has_defaults = any(rule.has_default for rule in self._rules)
+        self._layout = Layout(schema)
+        self.row: type[Row] = self._struct("Row", {rule: rule.annotation for rule in self._rules})
+        self.table: type[Row] = self._struct("Table", {rule: _list_of(rule) for rule in self._rules})
+        self.positional: type[Row] = msgspec.defstruct(
+            "Positional",
+            [(rule.attribute, rule.given) for rule in self._rules],
+            array_like=True,
+            forbid_unknown_fields=True,
+            frozen=True,
+            gc=False,
+        )
+        self._rows: Any = list[self.row]  # type: ignore[name-defined]
+
+    def _struct(self, name: str, types: dict[Rule, Any]) -> type[Row]:
+        fields = []
+        for rule, annotation in types.items():
+            default = msgspec.UNSET if rule.has_default else msgspec.NODEFAULT
+            fields.append((rule.attribute, annotation, msgspec.field(name=rule.field.name, default=default)))
+        # Rows hold scalars only, so that the garbage collector need not look at them.
+        return msgspec.defstruct(
+            name,
+            fields,
+            forbid_unknown_fields=self.schema.on_extra == "refuse",
+            kw_only=self._has_defaults,
+            frozen=True,
+            gc=name != "Row",
+        )
+
+    def settle(self, rows: list[Row]) -> Batch:
+        """Final values of typed `rows`: defaults, mappings, coercions. The given rows stay as they came.
+
+        Raises msgspec.ValidationError, as the decoder does, for what its types could not say.
+        """
+        if not self._late:
+            return Batch(rows, False)
+        settled = [self._settled(row) for row in rows]
+        changed = any(new is not old for new, old in zip(settled, rows, strict=True))
+        return Batch(settled, changed)
+
+    def _settled(self, row: Row) -> Row:
+        changes: dict[str, object] = {}
+        for rule in self._late:
+            value = getattr(row, rule.attribute)
+            final = rule.finish(value)  # type: ignore[misc]  # `_late` has only rules that finish
+            if final is not value:
+                changes[rule.attribute] = final
+        return replace(row, **changes) if changes else row
+
+    def columns(self, rows: Sequence[Row]) -> Columns:
+        """Settled `rows` as arrays: one of n values per field, in the schema's order, dtypes as `Columns` states."""
+        return self._layout.columns(rows)
+
+    def rows_of_table(self, table: Row) -> list[Row]:
+        """The rows of a decoded `table`; raises msgspec.ValidationError when its columns differ in length."""
+        columns = astuple(table)
+        lengths = {len(column) for column in columns if column is not msgspec.UNSET}
+        if len(lengths) > 1:
+            raise msgspec.ValidationError("Expected columns of one length")
+        absent = [msgspec.UNSET] * (lengths.pop() if lengths else 0)
+        return self._of_values(zip(*(absent if column is msgspec.UNSET else column for column in columns), strict=True))
+
+    def rows_of_lists(self, lists: Sequence[Row]) -> list[Row]:
+        """The rows of decoded `positional` ones."""
+        return self._of_values(map(astuple, lists))
+
+    def _of_values(self, values: Iterable[tuple[Any, ...]]) -> list[Row]:
+        if not self._has_defaults:
+            return [self.row(*row) for row in values]
+        attributes = [rule.attribute for rule in self._rules]
+        return [self.row(**dict(zip(attributes, row, strict=True))) for row in values]
+
+    def from_objects(self, rows: Sequence[Mapping[str, object]]) -> Batch:
+        """Final rows of Python `rows`: dicts whose values may be NumPy scalars, datetimes, NaN, NaT or NA for missing.
+
+        Raises SchemaViolation with all violations; its paths begin with `$[0]`.
+        """
+        plain = [{name: plain_value(value) for name, value in row.items()} for row in rows]
+        try:
+            return self.settle(msgspec.convert(plain, self._rows))
+        except msgspec.ValidationError as error:
+            raise self.violations(plain).error() from error
+
+    def violations(self, objects: object, path: str = "$", form: Form = "rows") -> Findings:
+        """Every place where generically decoded `objects`, found at `path` in what the caller sent, break the schema.
+
+        It finds at least one wherever the typed pass refuses `objects` of that `form`, and none where it does not.
+        """
+        return Walk(self._rules, ignores_extra=self.schema.on_extra == "ignore").findings(objects, path, form)
+
+
+def _list_of(rule: Rule) -> Any:
+    column: Any = list[rule.given]  # type: ignore[name-defined]
+    return column | msgspec.UnsetType if rule.has_default else column

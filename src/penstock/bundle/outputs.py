@@ -35,3 +35,15 @@ class OutputSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
         if self.kind == "anomaly":
             return ("label", "value")
         return ("values",) if self.targets else ("value",)
+
+    @property
+    def class_keys(self) -> tuple[str, ...]:
+        """The classes as keys of a JSON object: their JSON text, texts as they are."""
+        return tuple(class_key(label) for label in self.classes)
+
+
+def class_key(label: ClassLabel) -> str:
+    """A class as a key of a JSON object."""
+    if isinstance(label, bool):
+        return "true" if label else "false"
+    return str(label)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from penstock.errors import BundleRefused
 from penstock.routing import CHAMPION, Routes, RoutingTable
@@ -12,13 +13,14 @@ from penstock.runtime.model import Model
 
 
 class Served:
-    """A loaded version and the queue in front of it."""
+    """A loaded version, the queue in front of it, and its decoders: one per protocol, made at its first call."""
 
-    __slots__ = ("batcher", "model")
+    __slots__ = ("batcher", "model", "readers")
 
     def __init__(self, model: Model, batcher: Batcher) -> None:
         self.model = model
         self.batcher = batcher
+        self.readers: dict[str, Any] = {}
 
 
 class Host:

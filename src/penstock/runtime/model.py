@@ -31,10 +31,9 @@ class Model:
         self.bundle = bundle
         self.version = version
         self.check = check
-        self.readers: dict[str, Any] = {}  # one compiled decoder per protocol, filled on first use
         self._predictor = predictor
         self._outputs = bundle.outputs
-        self._keys = tuple(class_key(label) for label in bundle.outputs.classes)
+        self._keys = bundle.outputs.class_keys
         self.cost_us = self._measure()
 
     @classmethod
@@ -128,13 +127,6 @@ def require_sound(outputs: Outputs, spec: OutputSpec, rows: int) -> None:
             raise ModelFailed(f"the model answered {len(array)} rows of `{name}` for {rows} rows")
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise ModelFailed(f"the model answered a number in `{name}` that is not finite")
-
-
-def class_key(label: object) -> str:
-    """A class as a JSON key: its JSON text, strings as they are."""
-    if isinstance(label, bool):
-        return "true" if label else "false"
-    return str(label)
 
 
 def as_dicts(rows: Any) -> list[Mapping[str, object]]:

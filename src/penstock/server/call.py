@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any, Protocol
 
 import msgspec
@@ -10,6 +11,7 @@ import msgspec
 from penstock.errors import CallFailure
 from penstock.runtime import Model
 from penstock.schema import Check
+from penstock.schema.prediction import Prediction
 
 ANONYMOUS = "anonymous"
 
@@ -56,8 +58,18 @@ class Call:
     """
 
     __slots__ = (
-        "alias", "arrived_ns", "body", "client_id", "deadline_ns", "face", "failure", "model", "principal", "version",
-    )  # fmt: skip
+        "alias",
+        "arrived_ns",
+        "body",
+        "client_id",
+        "deadline_ns",
+        "face",
+        "failure",
+        "key",
+        "model",
+        "principal",
+        "version",
+    )
 
     def __init__(self, face: Face, body: bytes, arrived_ns: int) -> None:
         self.face = face
@@ -67,6 +79,7 @@ class Call:
         self.version: int | None = None
         self.alias: str | None = None
         self.client_id: str | None = None
+        self.key: str | None = None
         self.principal = ANONYMOUS
         self.deadline_ns = 0
         self.failure: CallFailure | None = None
@@ -75,15 +88,19 @@ class Call:
 class Reply:
     """What the hot path gives back: an answer, or a `failure`. It is in the audit log already.
 
-    `predictions` is the JSON text of the list of predictions: the same bytes that the record holds.
+    `encoded` is the JSON text of the list of predictions: the same bytes that the record holds.
     """
 
-    __slots__ = ("at", "failure", "latency_ms", "model", "predictions", "request_id")
+    __slots__ = ("at", "encoded", "failure", "latency_ms", "model", "predictions", "request_id")
 
-    def __init__(self, request_id: str, at: str) -> None:
+    def __init__(self, request_id: str, at: datetime) -> None:
         self.request_id = request_id
         self.at = at
         self.model: Model | None = None
         self.failure: CallFailure | None = None
-        self.predictions = msgspec.Raw(b"")
+        self.predictions: list[Prediction] = []
+        self.encoded = _NOTHING
         self.latency_ms = 0.0
+
+
+_NOTHING = msgspec.Raw(b"[]")

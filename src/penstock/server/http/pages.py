@@ -1,0 +1,132 @@
+"""What the data port answers besides predictions: health, models, metrics, the API document."""
+
+from __future__ import annotations
+
+import functools
+import platform
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from importlib import metadata
+from typing import Any
+
+import msgspec
+
+from penstock.errors import NotFound
+from penstock.routing import CHAMPION
+from penstock.runtime import Host, Model
+from penstock.schema.json_schema import example_row, json_schema
+from penstock.server.docs_page import DOCS_HEADERS, docs_page
+from penstock.server.failures import HTTP_STATUS, error_body
+from penstock.server.openapi import ModelDoc, openapi_document
+from penstock.telemetry import CONTENT_TYPE, Registry, process_state
+
+Headers = list[tuple[bytes, bytes]]
+_JSON: Headers = [(b"content-type", b"application/json")]
+
+
+class Page(msgspec.Struct, frozen=True):
+    """An answer that is no prediction."""
+
+    body: bytes
+    status: int = 200
+    headers: Headers = _JSON
+
+
+class Pages:
+    """Answers the routes that run no model. `info` is what `/v1/info` says beyond the build."""
+
+    def __init__(self, host: Host, registry: Registry, *, info: Mapping[str, object]) -> None:
+        self._host = host
+        self._registry = registry
+        self._info = dict(info)
+        self._answers: dict[str, Callable[[Mapping[str, str]], Page]] = {
+            "health": self._health,
+            "live": lambda names: _json({"status": "live"}),
+            "ready": self._ready,
+            "metrics": self._metrics,
+            "model_version": self._model_version,
+            "models": self._models,
+            "model": self._model,
+            "info": self._about,
+            "openapi": lambda names: _json(self._document),
+            "docs": lambda names: Page(docs_page(self._document), headers=DOCS_HEADERS),
+        }
+
+    def page(self, name: str, names: Mapping[str, str]) -> Page:
+        """The page called `name` in the route table; `names` are the parts of its path."""
+        try:
+            return self._answers[name](names)
+        except NotFound as failure:
+            return Page(error_body(failure, None), HTTP_STATUS[type(failure)])
+
+    def _health(self, names: Mapping[str, str]) -> Page:
+        loaded = bool(self._host.table.models)
+        status = "ok" if loaded else "no model"
+        return _json({"status": status, "model_loaded": loaded, "timestamp": datetime.now(UTC)})
+
+    def _ready(self, names: Mapping[str, str]) -> Page:
+        served = {name: dict(routes.aliases) for name, routes in self._host.table.models.items()}
+        return _json({"status": "ready" if served else "not ready", "models": served}, 200 if served else 503)
+
+    def _metrics(self, names: Mapping[str, str]) -> Page:
+        every = Registry()
+        every.merge(self._registry.state())
+        every.merge(process_state())
+        return Page(every.text().encode(), headers=[(b"content-type", CONTENT_TYPE.encode())])
+
+    def _model_version(self, names: Mapping[str, str]) -> Page:
+        model = self._host.choose(None, None, None).model
+        return _json({"model": model.name, "model_version": model.version, "digest": model.digest})
+
+    def _models(self, names: Mapping[str, str]) -> Page:
+        return _json({"models": [self._described(name) for name in sorted(self._host.table.models)]})
+
+    def _model(self, names: Mapping[str, str]) -> Page:
+        name, version = self._host.table.choose(names["model"])
+        champion = self._host.choose(name, version, None).model
+        return _json({**self._described(name), "schema": json_schema(champion.schema)})
+
+    def _about(self, names: Mapping[str, str]) -> Page:
+        build = {"penstock": metadata.version("penstock"), "python": platform.python_version()}
+        return _json({**build, **self._info})
+
+    def _described(self, name: str) -> dict[str, Any]:
+        """One model, in the words of our own API and of TensorFlow Serving's status."""
+        routes = self._host.table.models[name]
+        states = [
+            {"version": str(number), "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
+            for number in sorted(routes.versions, reverse=True)
+        ]
+        return {
+            "name": name,
+            "ready": CHAMPION in routes.aliases,
+            "model_version_status": states,
+            "versions": [self._version(name, number) for number in sorted(routes.versions)],
+            "aliases": dict(routes.aliases),
+        }
+
+    def _version(self, name: str, number: int) -> dict[str, Any]:
+        model = self._host.choose(name, number, None).model
+        flavour = model.bundle.manifest.flavour
+        return {"version": number, "digest": model.digest, "flavour": flavour, "cost_us": round(model.cost_us, 1)}
+
+    @functools.cached_property
+    def _document(self) -> dict[str, Any]:
+        docs = [self._doc(name) for name in sorted(self._host.table.models)]
+        return openapi_document(docs, version=metadata.version("penstock"))
+
+    def _doc(self, name: str) -> ModelDoc:
+        routes = self._host.table.models[name]
+        model: Model = self._host.choose(name, None, None).model
+        return ModelDoc(
+            name=name,
+            versions=tuple(sorted(routes.versions)),
+            aliases=tuple(sorted(routes.aliases)),
+            row_schema=json_schema(model.schema),
+            example=example_row(model.schema),
+            outputs=model.bundle.outputs,
+        )
+
+
+def _json(value: object, status: int = 200) -> Page:
+    return Page(msgspec.json.encode(value), status)

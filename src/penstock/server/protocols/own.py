@@ -1,0 +1,85 @@
+"""Penstock's own API: `{"instances": [{…}]}` or `{"columns": {…}}`, and the answer with its version and request id."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec import UNSET
+
+from penstock.errors import CallFailure, Unreadable
+from penstock.schema import Check
+from penstock.server.call import Asked, Reader, Reply
+from penstock.server.failures import error_body
+from penstock.server.protocols.reading import Located, generic, read_checked, require_rows
+
+
+class AnswerBody(msgspec.Struct):
+    """The answer's JSON body."""
+
+    model: str
+    version: int
+    digest: str
+    request_id: str
+    predictions: msgspec.Raw
+    latency_ms: float
+
+
+_ENCODER = msgspec.json.Encoder()
+
+
+class Own:
+    """Bytes to `Asked`, reply or failure to bytes."""
+
+    name = "penstock"
+
+    def reader(self, check: Check, max_rows: int) -> Reader:
+        """A function that reads a body for the schema of `check`."""
+        body_type = msgspec.defstruct(
+            "PredictBody",
+            [
+                ("instances", list[check.row] | msgspec.UnsetType, UNSET),  # type: ignore[name-defined]
+                ("columns", check.table | msgspec.UnsetType, UNSET),
+                ("key", str | None, None),
+                ("params", dict[str, Any] | None, None),
+            ],
+            forbid_unknown_fields=True,
+        )
+        decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(body_type)
+
+        def read(body: bytes) -> Asked:
+            asked = decoder.decode(body)
+            if (asked.instances is UNSET) is (asked.columns is UNSET):
+                raise Unreadable('send either "instances" (a list of rows) or "columns" (a list of values per field)')
+            rows = asked.instances if asked.columns is UNSET else check.rows_of_table(asked.columns)
+            require_rows(len(rows), max_rows, "$.instances")
+            batch = check.settle(rows)
+            return Asked(batch.rows, key=asked.key, raw=_sent(body) if batch.changed else None)
+
+        return lambda body: read_checked(body, read, check=check, locate=_located)
+
+    def answer(self, reply: Reply) -> bytes:
+        """The body of an answer."""
+        model = reply.model
+        return _ENCODER.encode(
+            AnswerBody(model.name, model.version, model.digest, reply.request_id, reply.encoded, reply.latency_ms)
+        )
+
+    def refusal(self, failure: CallFailure, request_id: str) -> bytes:
+        """The body of a refusal or failure."""
+        return error_body(failure, request_id)
+
+
+def _located(body: Any) -> Located | None:
+    if isinstance(body, dict):
+        if isinstance(body.get("instances"), list):
+            return body["instances"], "$.instances", "rows"
+        if isinstance(body.get("columns"), dict):
+            return body["columns"], "$.columns", "table"
+    return None
+
+
+def _sent(body: bytes) -> object:
+    """The rows as they came, for the record."""
+    located = _located(generic(body))
+    return None if located is None else located[0]

@@ -1,0 +1,60 @@
+"""What all JSON protocols share: the typed decode, and when it fails the slow walk that finds every violation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from penstock.errors import SchemaViolation, TooLarge, Unreadable, Violation
+from penstock.schema import Check, Form
+from penstock.server.call import Asked
+
+Located = tuple[Any, str, Form]
+"""Rows in a generically decoded body, their JSON path, and the form they have."""
+
+_MALFORMED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+def read_checked(
+    body: bytes, read: Callable[[bytes], Asked], *, check: Check, locate: Callable[[Any], Located | None]
+) -> Asked:
+    """What `read` makes of the body; when its types do not fit, the slow walk over the rows that `locate` finds.
+
+    Raises Unreadable for what is no JSON, no UTF-8, nested too deep or another envelope, and SchemaViolation naming
+    every place where the rows break the schema.
+    """
+    try:
+        return read(body)
+    except msgspec.ValidationError as error:
+        located = locate(generic(body))
+        findings = None if located is None else check.violations(*located)
+        raise findings.error() if findings is not None and findings.total else Unreadable(str(error)) from None
+    except _MALFORMED as error:
+        raise unreadable(error) from None
+
+
+def generic(body: bytes) -> Any:
+    """The body as plain Python values. Raises Unreadable."""
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.ValidationError, *_MALFORMED) as error:
+        raise unreadable(error) from None
+
+
+def unreadable(error: Exception) -> Unreadable:
+    """What a caller is told about bytes that are no JSON."""
+    if isinstance(error, UnicodeDecodeError):
+        return Unreadable(f"the body is not UTF-8: byte {error.start} cannot begin or continue a character")
+    if isinstance(error, RecursionError):
+        return Unreadable("the body is nested too deep to be read")
+    return Unreadable(str(error))
+
+
+def require_rows(rows: int, max_rows: int, path: str) -> None:
+    """Raise SchemaViolation for no rows, and TooLarge for more than `max_rows`."""
+    if not rows:
+        raise SchemaViolation([Violation(path, "at least one row", "none")])
+    if rows > max_rows:
+        raise TooLarge(f"{rows} rows in one call; server.max_rows is {max_rows}: send them in several calls")

@@ -124,7 +124,7 @@ class Check:
 
         Raises SchemaViolation with all violations; its paths begin with `$[0]`.
         """
-        plain = [{name: plain_value(value) for name, value in row.items()} for row in rows]
+        plain = [{plain_value(name): plain_value(value) for name, value in row.items()} for row in rows]
         try:
             return self.settle(msgspec.convert(plain, self._rows))
         except msgspec.ValidationError as error:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
+from operator import itemgetter
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -13,7 +15,9 @@ from penstock.schema.columns import Columns
 from penstock.schema.field import Schema
 from penstock.schema.instant import nanoseconds_of
 
-_NUMERIC = frozenset({"float", "int", "bool"})
+_NUMBERS: Final = frozenset({"float", "int", "bool"})
+_TEXTS: Final = frozenset({"string", "category"})
+_NAT: Final = np.iinfo(np.int64).min
 
 
 class Layout:
@@ -21,35 +25,44 @@ class Layout:
 
     def __init__(self, schema: Schema) -> None:
         self._names = schema.names
-        places = range(len(schema.fields))
-        kinds = [_kind(field.type) for field in schema.fields]
-        self._numbers = [place for place in places if kinds[place] == "number"]
-        self._texts = [place for place in places if kinds[place] == "text"]
-        self._instants = [place for place in places if kinds[place] == "instant"]
-        grouped = [*self._numbers, *self._texts, *self._instants]
-        # A schema of numbers alone, or with the numbers first, needs no reordering.
-        self._order = None if grouped == list(places) else [grouped.index(place) for place in places]
+        types = [field.type for field in schema.fields]
+        numbers = [place for place, kind in enumerate(types) if kind in _NUMBERS]
+        texts = [place for place, kind in enumerate(types) if kind in _TEXTS]
+        self._instants = [place for place, kind in enumerate(types) if kind == "timestamp"]
+        self._number_count, self._text_count = len(numbers), len(texts)
+        self._pick_numbers, self._pick_texts = _picker(numbers), _picker(texts)
+        grouped = [*numbers, *texts, *self._instants]
+        # A schema whose numbers stand first needs no reordering.
+        self._in_order = (
+            None if grouped == sorted(grouped) else _picker([grouped.index(place) for place in range(len(types))])
+        )
 
     def columns(self, rows: Sequence[msgspec.Struct]) -> Columns:
         """One array per field for n settled rows; see `Columns` for the dtypes."""
-        values = list(zip(*map(astuple, rows), strict=True)) or [()] * len(self._names)
+        count = len(rows)
+        # A single row, the usual case online, needs no transposing: its values are its columns.
+        values: tuple[Any, ...] = astuple(rows[0]) if count == 1 else tuple(zip(*map(astuple, rows), strict=True))
+        if not count:
+            values = ((),) * len(self._names)
         arrays: list[np.ndarray] = []
-        if self._numbers:
-            arrays += list(np.array([values[place] for place in self._numbers], dtype=np.float64))
-        if self._texts:
-            arrays += list(np.array([values[place] for place in self._texts], dtype=object))
-        arrays += [_instants(values[place]) for place in self._instants]
-        if self._order is not None:
-            arrays = [arrays[place] for place in self._order]
-        return dict(zip(self._names, arrays, strict=True))
+        if self._number_count:
+            arrays.extend(np.array(self._pick_numbers(values), np.float64).reshape(self._number_count, count))
+        if self._text_count:
+            arrays.extend(np.array(self._pick_texts(values), object).reshape(self._text_count, count))
+        for place in self._instants:
+            arrays.append(_instants(values[place : place + 1] if count == 1 else values[place]))
+        in_order = arrays if self._in_order is None else self._in_order(arrays)
+        return dict(zip(self._names, in_order, strict=True))
 
 
-def _kind(field_type: str) -> str:
-    return "number" if field_type in _NUMERIC else "instant" if field_type == "timestamp" else "text"
+def _picker(places: list[int]) -> Callable[[Sequence[Any]], Sequence[Any]]:
+    """A function that takes the values at `places`, in that order."""
+    first = places[0] if places else 0
+    if places == list(range(first, first + len(places))):
+        return itemgetter(slice(first, first + len(places)))
+    return itemgetter(*places)
 
 
 def _instants(values: Sequence[datetime | None]) -> np.ndarray:
-    ticks = [
-        np.datetime64("NaT", "ns") if value is None else np.datetime64(nanoseconds_of(value), "ns") for value in values
-    ]
-    return np.array(ticks, dtype="datetime64[ns]")
+    ticks = [_NAT if value is None else nanoseconds_of(value) for value in values]
+    return np.array(ticks, np.int64).view("datetime64[ns]")

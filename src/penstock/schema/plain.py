@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
@@ -26,16 +26,18 @@ def plain_value(value: object) -> object:
     if type(value).__name__ in {"NAType", "NaTType"}:
         return None
     if isinstance(value, datetime):
-        return (
-            datetime.fromisoformat(value.isoformat()[:26] + value.isoformat()[29:])
-            if _has_nanoseconds(value)
-            else value
-        )
+        return _plain_datetime(value)
     if isinstance(value, str):
         # A lone surrogate is no text: as bytes it is refused, as the same text in JSON would be.
         return str(value) if is_text(value) else value.encode("utf-8", "surrogatepass")
     return value
 
 
-def _has_nanoseconds(value: datetime) -> bool:
-    return bool(getattr(value, "nanosecond", 0))
+def _plain_datetime(value: datetime) -> datetime:
+    """A datetime proper for one of a subclass, such as pandas' Timestamp, whose nanoseconds are rounded as in text."""
+    if type(value) is datetime:
+        return value
+    parts = (value.year, value.month, value.day, value.hour, value.minute, value.second, value.microsecond)
+    nanoseconds = int(getattr(value, "nanosecond", 0))
+    plain = datetime(*parts, tzinfo=value.tzinfo, fold=value.fold)
+    return plain + timedelta(microseconds=1) if nanoseconds >= 500 else plain

@@ -57,11 +57,8 @@ class Rule:
             return self._int_type()
         if field.type == "float":
             low, high = field.range or (None, None)
-            # The outer bounds refuse the infinities, which no JSON has but a Python caller may send.
-            return Annotated[
-                float,
-                msgspec.Meta(ge=-LARGEST_FLOAT if low is None else low, le=LARGEST_FLOAT if high is None else high),
-            ]
+            # The outer bounds refuse NaN and the infinities, which no JSON has but a Python caller may send.
+            return Annotated[float, _bounds(low, high, LARGEST_FLOAT)]
         if field.type == "bool":
             return bool
         if field.type == "timestamp":
@@ -75,9 +72,7 @@ class Rule:
         if field.allowed is not None and not field.coerce:
             return Literal[field.allowed]
         low, high = field.range or (None, None)
-        bounds = msgspec.Meta(
-            ge=-LARGEST_INT if low is None else int(low), le=LARGEST_INT if high is None else int(high)
-        )
+        bounds = _bounds(low, high, LARGEST_INT)
         return Annotated[int, bounds] | Annotated[float, bounds] if field.coerce else Annotated[int, bounds]
 
     def _finish_of_type(self) -> Finish | None:
@@ -126,6 +121,12 @@ class Rule:
         if value == MISSING_TEXT:
             raise self.refuse(RESERVED)
         return value
+
+
+def _bounds(low: float | None, high: float | None, largest: float) -> msgspec.Meta:
+    """Bounds of the same type as `largest`; it closes an open end."""
+    number = type(largest)
+    return msgspec.Meta(ge=number(-largest if low is None else low), le=number(largest if high is None else high))
 
 
 def _own_texts(field: Field) -> list[str]:

@@ -1,8 +1,28 @@
 """What happened, durably: the record of one call, and the log that has it on disk before the reply leaves."""
 
+from penstock.audit.chain import Broken, ChainReport, broken_links, read_records, verify
 from penstock.audit.ids import RequestIds
 from penstock.audit.log import AuditLog, FailureRule, OnFlushed
+from penstock.audit.mask import Masker
 from penstock.audit.record import Record, read_record
+from penstock.audit.recovery import Recovered, recover
 from penstock.audit.tags import Masked, tag
 
-__all__ = ["AuditLog", "FailureRule", "Masked", "OnFlushed", "Record", "RequestIds", "read_record", "tag"]
+__all__ = [
+    "AuditLog",
+    "Broken",
+    "ChainReport",
+    "FailureRule",
+    "Masked",
+    "Masker",
+    "OnFlushed",
+    "Record",
+    "Recovered",
+    "RequestIds",
+    "broken_links",
+    "read_record",
+    "read_records",
+    "recover",
+    "tag",
+    "verify",
+]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import math
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -33,7 +34,8 @@ def tag(value: object) -> msgspec.Raw:
     - text with lone surrogates, which UTF-8 refuses: `{"$text": base64 of its UTF-16}`
     - a key of a dict that starts with "$" gets one "$" more, so that nothing of this is ever mistaken for data.
 
-    Structs become objects under their encoded names; tuples come back as lists. Raises TypeError for any other type
+    Structs become objects under their encoded names and come back as dicts; tuples come back as lists, datetimes as
+    RFC 3339 text. Raises TypeError for any other type
     and for keys that are no text.
     """
     return msgspec.Raw(msgspec.json.encode(_tagged(value)))
@@ -71,7 +73,7 @@ def untag(value: Any) -> Any:
 
 def _tagged(value: object) -> object:
     """`value` with tags, as builtins that msgspec writes without loss."""
-    if value is None or isinstance(value, bool | msgspec.Raw | Masked):
+    if value is None or isinstance(value, bool | datetime | msgspec.Raw | Masked):
         return value
     if isinstance(value, str):
         return _tagged_text(value)
@@ -84,11 +86,16 @@ def _tagged(value: object) -> object:
     if isinstance(value, list | tuple):
         return [_tagged(item) for item in value]
     if isinstance(value, msgspec.Struct):
-        values = msgspec.structs.astuple(value)
-        return {_escaped(key): _tagged(item) for key, item in zip(value.__struct_encode_fields__, values, strict=True)}
+        return _tagged_struct(value)
     if isinstance(value, dict):
         return {_escaped(key): _tagged(item) for key, item in value.items()}
     raise TypeError(f"Expected a value made of JSON types, bytes and structs, got {type(value).__name__}: convert it")
+
+
+def _tagged_struct(value: msgspec.Struct) -> object:
+    """The struct as an object under its encoded names; fields that are UNSET are left out, as msgspec does."""
+    fields = zip(value.__struct_encode_fields__, msgspec.structs.astuple(value), strict=True)
+    return {_escaped(name): _tagged(item) for name, item in fields if item is not msgspec.UNSET}
 
 
 def _tagged_text(value: str) -> object:

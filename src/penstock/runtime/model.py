@@ -11,7 +11,7 @@ import numpy as np
 
 from penstock.bundle.bundle import Bundle
 from penstock.bundle.golden import check_golden
-from penstock.bundle.loaders import load
+from penstock.bundle.load import load_predictor
 from penstock.bundle.outputs import Outputs, OutputSpec
 from penstock.bundle.predictor import Predictor
 from penstock.errors import ModelFailed
@@ -46,7 +46,7 @@ class Model:
         MissingExtra when the flavour needs a library that is not installed.
         """
         check = Check(bundle.schema, max_text=max_text_chars)
-        predictor = load(bundle, trusted=trusted)
+        predictor = load_predictor(bundle, trusted=trusted)
         check_golden(bundle.golden, predictor, check=Check(bundle.schema, max_text=1 << 20), outputs=bundle.outputs)
         return cls(bundle, version=version, predictor=predictor, check=check)
 

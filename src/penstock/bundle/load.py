@@ -1,0 +1,30 @@
+"""From a verified bundle to its predictor: the manifest names a loader by key, never by an import path."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from penstock.bundle.bundle import Bundle
+from penstock.bundle.predictor import Predictor
+from penstock.errors import BundleRefused
+
+LOADERS: Final = {
+    "onnx": "penstock.bundle.loaders.onnx:load_onnx",
+    "sklearn": "penstock.bundle.loaders.sklearn:load_sklearn",
+}
+
+
+def load_predictor(bundle: Bundle, *, trusted: Sequence[str] = ()) -> Predictor:
+    """The predictor of `bundle`. `trusted` are the types that a native bundle may hold beyond the built-in list.
+
+    Raises BundleRefused for an unknown loader or a model file that is not safe to load, and MissingExtra when the
+    flavour needs a library that is not installed. There is never a fallback to another loader.
+    """
+    key = bundle.manifest.loader
+    if key not in LOADERS:
+        raise BundleRefused(f"manifest.json: no loader {key!r}; this Penstock has {', '.join(sorted(LOADERS))}")
+    module, attribute = LOADERS[key].split(":")
+    loader: Callable[..., Predictor] = getattr(importlib.import_module(module), attribute)
+    return loader(bundle.model_bytes, bundle.schema, bundle.outputs, trusted=trusted)

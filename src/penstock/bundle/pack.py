@@ -1,0 +1,174 @@
+"""Packing: a trained pipeline and its training rows become a sealed bundle, with the proof that it answers the same.
+
+The one path: sample → schema and columns → compile and prove, else native → golden rows → profile and evaluation →
+files, manifest, seal. This is the home of the order; each step has a module of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from penstock.bundle.bundle import Bundle
+from penstock.bundle.digest import canonical_json, sha256
+from penstock.bundle.evaluation import Evaluation, evaluate, evaluation_set_digest, stated, truth_of
+from penstock.bundle.flavour import Built, build
+from penstock.bundle.frame import columns_of
+from penstock.bundle.golden import Golden, check_golden, golden_of, rows_of
+from penstock.bundle.manifest import GOLDEN_FILE, OUTPUTS_FILE, SCHEMA_FILE, require_name
+from penstock.bundle.profile import Profile, profile_features, profile_holdout
+from penstock.bundle.provenance import Provenance, environment, git_commit, user_at_host
+from penstock.bundle.subject import Subject, as_frame, subject_of
+from penstock.bundle.write import Identity, sealed, write_bundle
+from penstock.errors import ModelFailed
+from penstock.schema import Check, Columns, Schema
+
+
+class PackOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What packing does beyond its defaults.
+
+    - `threshold_budget`: how many split thresholds the proof straddles.
+    - `golden_rows`: how many rows are sealed with the original's answers.
+    - `is_archive`: write one `.penstock` file instead of a directory.
+    - `trusted`: types that a native bundle may hold beyond the built-in list (the server has a list of its own).
+    - `description`: for people; shown by `inspect`.
+    - `progress`: called with a line of text at each step.
+    """
+
+    threshold_budget: int = 2000
+    golden_rows: int = 96
+    is_archive: bool = False
+    trusted: tuple[str, ...] = ()
+    description: str | None = None
+    progress: Callable[[str], None] = lambda step: None
+
+
+def pack(
+    model: Any,
+    *,
+    name: str,
+    sample: Any,
+    holdout: tuple[Any, Any] | None = None,
+    evaluation: Mapping[str, float] | None = None,
+    schema: Schema | None = None,
+    out: str | Path = "bundles",
+    options: PackOptions | None = None,
+) -> Bundle:
+    """Seal a fitted scikit-learn `model` with its schema, golden rows, reference profile and proof.
+
+    - `sample`: the training rows `[n, fields]` as the model was fitted on them: a DataFrame, or an array whose columns
+      become x0, x1, …. The schema is inferred from them unless `schema` is given.
+    - `holdout`: `(rows, target)` that the model never saw: scores, calibration, importance and metrics come from it.
+    - `evaluation`: metrics of your own, kept beside the measured ones.
+    - `out`: the directory in which `<name>-<n>` is made.
+
+    The model is copied, never changed. Raises PackRefused when it can be neither compiled nor kept native, naming the
+    step; SchemaError when the sample contradicts the schema; SchemaViolation when a training row breaks it.
+    """
+    require_name(name)
+    options = options or PackOptions()
+    options.progress("reading the sample")
+    subject = subject_of(model, sample, schema)
+    built = build(subject, budget=options.threshold_budget, trusted=options.trusted, progress=options.progress)
+    options.progress("golden rows, profile and evaluation")
+    golden = golden_rows(subject, built.adversarial, options.golden_rows)
+    check_golden(golden, built.predictor, check=Check(subject.schema, max_text=1 << 20), outputs=subject.outputs)
+    files = {
+        built.model_file: built.data,
+        SCHEMA_FILE: subject.schema.to_yaml().encode(),
+        OUTPUTS_FILE: _pretty(subject.outputs),
+        GOLDEN_FILE: msgspec.json.encode(golden),
+        "proof.json": _pretty(built.proof),
+        "environment.json": _pretty(environment()),
+        "provenance.json": _pretty(_provenance(subject, options)),
+        **_described(subject, built, holdout, stated(evaluation)),
+    }
+    options.progress("sealing")
+    identity = Identity(name, built.flavour, built.loader, built.model_file)
+    return Bundle.open(write_bundle(sealed(identity, files), Path(out), name, is_archive=options.is_archive))
+
+
+def golden_rows(subject: Subject, adversarial: Columns, wanted: int) -> Golden:
+    """Rows of the sample and of the proof, spread evenly, with the original's answers.
+
+    The values of fields with a `pii` class are exchanged between the rows first, so that no golden row is a person.
+    Rows that the original itself refuses are left out.
+    """
+    some = _spread(subject.columns, wanted // 2)
+    hard = _spread(adversarial, wanted - wanted // 2)
+    columns = {name: np.concatenate([some[name], hard[name]]) for name in subject.schema.names}
+    random = np.random.default_rng(0)
+    for field in subject.schema.fields:
+        if field.pii is not None:
+            columns[field.name] = random.permutation(columns[field.name])
+    kept = [row for row in range(_rows(columns)) if _is_answered(subject, _row(columns, row))]
+    columns = {name: column[kept] for name, column in columns.items()}
+    return golden_of(columns, subject.original.run(columns), subject.schema)
+
+
+def _is_answered(subject: Subject, row: Columns) -> bool:
+    try:
+        answers = subject.original.run(row)
+    except ModelFailed:
+        return False
+    return all(np.isfinite(array).all() for array in answers.values())
+
+
+def _described(
+    subject: Subject, built: Built, holdout: tuple[Any, Any] | None, own: dict[str, float]
+) -> dict[str, bytes]:
+    """The files that describe: the reference profile and the evaluation."""
+    profile = Profile(subject.rows, profile_features(subject.columns, subject.schema))
+    evaluation = Evaluation(metrics={}, stated=own)
+    if holdout is not None:
+        columns, target = columns_of(as_frame(holdout[0]), subject.schema), np.asarray(holdout[1])
+        seen = profile_holdout(
+            built.predictor,
+            columns,
+            truth_of(target, subject.outputs),
+            outputs=subject.outputs,
+            names=subject.schema.names,
+        )
+        profile = msgspec.structs.replace(profile, holdout=seen)
+        evaluation = Evaluation(
+            metrics=evaluate(built.predictor.run(columns), target, subject.outputs),
+            stated=own,
+            rows=len(target),
+            evaluation_set=evaluation_set_digest(columns, target, subject.schema),
+        )
+    return {"reference.json": _pretty(profile), "evaluation.json": _pretty(evaluation)}
+
+
+def _provenance(subject: Subject, options: PackOptions) -> Provenance:
+    kind = type(subject.estimator)
+    return Provenance(
+        packed_by=user_at_host(),
+        model_class=f"{kind.__module__}.{kind.__qualname__}",
+        sample_rows=subject.rows,
+        sample_digest=sha256(canonical_json(rows_of(subject.columns, subject.schema))),
+        git_commit=git_commit(),
+        description=options.description,
+        notes=subject.notes,
+    )
+
+
+def _spread(columns: Columns, wanted: int) -> Columns:
+    rows = _rows(columns)
+    picked = np.unique(np.linspace(0, rows - 1, min(rows, wanted)).round().astype(int)) if rows else []
+    return {name: column[picked] for name, column in columns.items()}
+
+
+def _row(columns: Columns, row: int) -> Columns:
+    return {name: column[row : row + 1] for name, column in columns.items()}
+
+
+def _rows(columns: Columns) -> int:
+    return len(next(iter(columns.values())))
+
+
+def _pretty(value: object) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(value), indent=1) + b"\n"

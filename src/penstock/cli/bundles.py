@@ -1,0 +1,93 @@
+"""`pack`, `inspect`, `verify`: bundles on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from penstock.cli.screen import console, print_json, print_table, progress
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of tables.")]
+BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle: a directory or a .penstock file.")]
+
+
+def pack(
+    model: Annotated[Path, typer.Argument(help="A fitted scikit-learn model: .skops, or .joblib/.pkl.")],
+    name: Annotated[str, typer.Option(help="The model's name, as it will be in URLs.")],
+    sample: Annotated[Path, typer.Option(help="The training rows: .csv, .parquet or .jsonl.")],
+    holdout: Annotated[Path | None, typer.Option(help="Rows that the model never saw, with the target.")] = None,
+    target: Annotated[str | None, typer.Option(help="The target's column, in the sample and the holdout.")] = None,
+    schema: Annotated[Path | None, typer.Option(help="A schema.yaml to use instead of the inferred one.")] = None,
+    out: Annotated[Path, typer.Option(help="Where the bundle is made, as <name>-<n>.")] = Path("bundles"),
+    description: Annotated[str | None, typer.Option(help="A line for people.")] = None,
+    archive: Annotated[bool, typer.Option("--archive", help="Make one .penstock file.")] = False,
+    allow_unsafe: Annotated[
+        bool, typer.Option("--allow-unsafe", help="Unpickle MODEL: this runs whatever code is in the file.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Seal a trained pipeline and its training rows into a bundle, with the proof that it answers the same.
+
+    Example: `penstock pack churn.joblib --allow-unsafe --name churn --sample train.csv --holdout test.csv
+    --target churned`
+    """
+    from penstock.bundle.describe import description_of
+    from penstock.bundle.importers.fitted import read_fitted
+    from penstock.bundle.pack import PackOptions
+    from penstock.bundle.pack import pack as seal
+    from penstock.bundle.tables import read_table, split_target
+    from penstock.schema import Schema
+
+    rows, _ = split_target(read_table(sample), target)
+    unseen = None if holdout is None else split_target(read_table(holdout), target, required=True)
+    with progress(quiet=json) as step:
+        bundle = seal(
+            read_fitted(model, allow_unsafe=allow_unsafe),
+            name=name,
+            sample=rows,
+            holdout=unseen,
+            schema=None if schema is None else Schema.from_yaml(schema.read_text(encoding="utf-8")),
+            out=out,
+            options=PackOptions(description=description, is_archive=archive, progress=step),
+        )
+    if json:
+        print_json(description_of(bundle))
+        return
+    _print_summary(bundle)
+    console().print(f"\nNext: [bold]penstock serve --bundle {bundle.path}[/]")
+
+
+def inspect(bundle: BundlePath, json: Json = False) -> None:
+    """Show what a bundle is: schema, flavour, proof, evaluation, environment, files. Runs nothing of the model.
+
+    Example: `penstock inspect bundles/churn-1`
+    """
+    from penstock.bundle.bundle import Bundle
+    from penstock.bundle.describe import description_of
+
+    opened = Bundle.open(bundle)
+    if json:
+        print_json(description_of(opened))
+        return
+    _print_summary(opened)
+    _print_details(opened)
+
+
+def verify(bundle: BundlePath, json: Json = False) -> None:
+    """Check every digest and the seal, load the model, and run its golden rows on this machine.
+
+    Exits 1 when anything differs. Example: `penstock verify bundles/churn-1`
+    """
+    from penstock.runtime import open_model
+    from penstock.settings import from_environment
+
+    model = open_model(bundle, trusted=from_environment(flags={}).settings.sklearn.trusted)
+    golden = len(model.bundle.golden.rows)
+    if json:
+        print_json({"ok": True, "name": model.name, "digest": model.digest, "golden_rows": golden})
+        return
+    files = len(model.bundle.files)
+    console().print(f"[green]ok[/]: {files} files as sealed, {golden} golden rows answer as the original did")
+    console().print(f"    {model.digest}")

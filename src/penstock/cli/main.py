@@ -1,0 +1,44 @@
+"""`penstock`: the commands put together, and the one place where errors become messages and exit codes."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from penstock.cli import bundles, demo, predict, serve
+from penstock.cli.screen import fail
+from penstock.errors import PenstockError, SettingsError
+
+_NO, _WRONG_USE = 1, 2
+
+app = typer.Typer(
+    name="penstock",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Serve trained tabular models with the numbers of training, and a record of every answer.",
+)
+app.command("demo")(demo.demo)
+app.command("pack")(bundles.pack)
+app.command("inspect")(bundles.inspect)
+app.command("verify")(bundles.verify)
+app.command("serve")(serve.serve)
+app.command("predict")(predict.predict)
+
+
+def main() -> None:
+    """Run the command line; exits 0, 1 (the answer is no) or 2 (wrong use)."""
+    try:
+        app(standalone_mode=True)
+    except SettingsError as error:
+        fail(error)
+        sys.exit(_WRONG_USE)
+    except PenstockError as error:
+        fail(error)
+        sys.exit(_NO)
+    except FileNotFoundError as error:
+        fail(error)
+        sys.exit(_WRONG_USE)

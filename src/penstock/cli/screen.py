@@ -1,0 +1,56 @@
+"""What the commands print: tables for people on a terminal or in a pipe, JSON for programs, errors on stderr."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+import msgspec
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from penstock.errors import SchemaViolation
+
+_SHOWN_VIOLATIONS = 10
+
+
+def console() -> Console:
+    """Standard output, for people."""
+    return Console(highlight=False, soft_wrap=True)
+
+
+def print_json(value: object) -> None:
+    """One JSON document on standard output, for programs."""
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
+
+
+def print_table(title: str, rows: Iterable[Sequence[object]], *, columns: Sequence[str]) -> None:
+    """A table; `columns` may be empty texts."""
+    table = Table(title=title or None, title_justify="left", show_header=any(columns), box=None, pad_edge=False)
+    for index, name in enumerate(columns):
+        table.add_column(name, overflow="fold", style="bold" if index == 0 and not name else "")
+    for row in rows:
+        table.add_row(*("" if cell is None else escape(str(cell)) for cell in row))
+    console().print(table)
+
+
+def fail(error: Exception) -> None:
+    """An error as a message on stderr; all violations of a row, no traceback."""
+    screen = Console(stderr=True, highlight=False, soft_wrap=True)
+    screen.print(f"[bold red]error[/]: {escape(str(error))}")
+    if isinstance(error, SchemaViolation):
+        for violation in error.violations[1:_SHOWN_VIOLATIONS]:
+            screen.print(f"       {escape(str(violation))}")
+
+
+@contextmanager
+def progress(*, quiet: bool) -> Iterator[Callable[[str], None]]:
+    """A line that says what is being done, on a terminal's stderr; nothing elsewhere."""
+    screen = Console(stderr=True, highlight=False)
+    if quiet or not screen.is_terminal:
+        yield lambda step: None
+        return
+    with screen.status("") as status:
+        yield lambda step: status.update(escape(step))

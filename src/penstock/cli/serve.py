@@ -1,0 +1,68 @@
+"""`serve`: the server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from penstock.cli.screen import console, print_table
+
+if TYPE_CHECKING:
+    from penstock.app import Started
+
+
+def serve(
+    bundle: Annotated[
+        list[Path] | None, typer.Option("--bundle", help="A bundle to serve; may be given several times.")
+    ] = None,
+    home: Annotated[str | None, typer.Option(help="Where data live. [default: ./penstock-home]")] = None,
+    host: Annotated[str | None, typer.Option(help="The address to listen on. [default: 127.0.0.1]")] = None,
+    port: Annotated[int | None, typer.Option(help="The port; 0 takes a free one. [default: 8080]")] = None,
+    default_model: Annotated[str | None, typer.Option(help="The model of calls that name none.")] = None,
+    insecure: Annotated[
+        bool | None, typer.Option("--insecure", help="Listen where others can reach it, without authentication.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="A settings file. [default: ./penstock.toml, if there]")] = None,
+    print_settings: Annotated[
+        bool, typer.Option("--print-settings", help="Print every setting and where it came from, and exit.")
+    ] = False,
+) -> None:
+    """Serve bundles over HTTP; every answer is in the audit log before it leaves. Stop with Ctrl-C or SIGTERM.
+
+    Example: `penstock serve --bundle bundles/churn-1 --port 8080`
+    """
+    from penstock.settings import entries, from_environment
+
+    flags = {
+        "home": home,
+        "server.host": host,
+        "server.port": port,
+        "server.default_model": default_model,
+        "server.insecure": insecure,
+    }
+    loaded = from_environment(flags={key: value for key, value in flags.items() if value is not None}, file=config)
+    if print_settings:
+        rows = [(entry.key, entry.value, entry.origin, entry.meaning) for entry in entries(loaded)]
+        print_table("", rows, columns=("setting", "value", "from", "meaning"))
+        return
+    if not bundle:
+        raise typer.BadParameter("give at least one --bundle; `penstock demo` shows how one is made")
+    from penstock import app
+    from penstock.cli.logs import set_up_logs
+
+    set_up_logs(loaded.settings.log)
+    app.serve(loaded.settings, bundle, on_start=_announce)
+
+
+def _announce(started: Started) -> None:
+    from penstock.server.curl import curl_line
+
+    screen = console()
+    screen.print(f"penstock serves at [bold]{started.url}[/]   (docs: {started.url}/docs)")
+    for model in started.models:
+        cost = f"{model.cost_us:,.0f} µs a row"
+        screen.print(f"  {model.name} version {model.version}, {model.bundle.manifest.flavour}, {cost}")
+    screen.print(f"records: {started.segment}")
+    screen.print(curl_line(started.url, started.models[0]), markup=False)

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from penstock.client import Answer, AsyncClient, Client, Health, ModelStatus, ServerInfo
+from penstock.client import Answer, AsyncClient, AuditInfo, Client, Health, ModelStatus, ModelVersion, ServerInfo
 from penstock.errors import ClientError, ServerRefused, ServerUnreachable, Violation
 from penstock.schema.prediction import Prediction
 
@@ -202,8 +202,8 @@ def test_what_is_not_given_is_not_sent(play: Callable[..., Stage], ask: Ask) -> 
             "models",
             (),
             "/v1/models",
-            {"models": [{"name": "churn", "ready": True, "versions": [1]}]},
-            (ModelStatus(name="churn", ready=True, versions=(1,)),),
+            {"models": [{"name": "churn", "ready": True, "versions": [{"version": 1, "digest": "ab"}]}]},
+            (ModelStatus(name="churn", ready=True, versions=(ModelVersion(version=1, digest="ab"),)),),
         ),
         (
             "model",
@@ -213,7 +213,13 @@ def test_what_is_not_given_is_not_sent(play: Callable[..., Stage], ask: Ask) -> 
             ModelStatus(name="churn", ready=False, aliases={"champion": 2}, schema={"type": "object"}),
         ),
         ("health", (), "/health", {"status": "ok", "model_loaded": True}, Health("ok", True)),
-        ("info", (), "/v1/info", {"version": "0.1", "durability": "os"}, ServerInfo(version="0.1", durability="os")),
+        (
+            "info",
+            (),
+            "/v1/info",
+            {"penstock": "0.1", "python": "3.11", "audit": {"durability": "write", "on_failure": "serve"}},
+            ServerInfo(penstock="0.1", python="3.11", audit=AuditInfo(durability="write", on_failure="serve")),
+        ),
     ],
 )
 def test_looks_are_typed(

@@ -1,7 +1,7 @@
 """The Python client: asks a Penstock server over HTTP, from ordinary code and from asyncio."""
 
-from penstock.client.answers import Answer, Health, ModelStatus, ServerInfo
+from penstock.client.answers import Answer, AuditInfo, Health, ModelStatus, ModelVersion, ServerInfo
 from penstock.client.async_client import AsyncClient
 from penstock.client.client import Client
 
-__all__ = ["Answer", "AsyncClient", "Client", "Health", "ModelStatus", "ServerInfo"]
+__all__ = ["Answer", "AsyncClient", "AuditInfo", "Client", "Health", "ModelStatus", "ModelVersion", "ServerInfo"]

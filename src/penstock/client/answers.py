@@ -22,12 +22,21 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     latency_ms: float
 
 
+class ModelVersion(msgspec.Struct, frozen=True, kw_only=True):
+    """A version that the server serves. `cost_us` is the time of one row, as the server measured it at loading."""
+
+    version: int
+    digest: str
+    flavour: str | None = None
+    cost_us: float | None = None
+
+
 class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """A model that the server knows. `schema` is the JSON Schema of a row, where the server sends it."""
+    """A model that the server knows. `schema` is the JSON Schema of a row, where one model was asked for."""
 
     name: str
     ready: bool
-    versions: tuple[int, ...] = ()
+    versions: tuple[ModelVersion, ...] = ()
     aliases: dict[str, int] = {}
     schema: dict[str, object] = {}
 
@@ -46,12 +55,20 @@ class Health(msgspec.Struct, frozen=True):
     timestamp: str | None = None
 
 
-class ServerInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """What runs there: the version of Penstock, how durable its records are, settings that lower its safety."""
+class AuditInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """How durable the server's records are, and what it does when one cannot be written."""
 
-    version: str
-    durability: str | None = None
-    unsafe_settings: tuple[str, ...] = ()
+    durability: str
+    on_failure: str
+
+
+class ServerInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What runs there: versions of Penstock and Python, its records, and whether it is open without authentication."""
+
+    penstock: str
+    python: str | None = None
+    audit: AuditInfo | None = None
+    insecure: bool = False
 
 
 class ErrorDetail(msgspec.Struct, frozen=True):

@@ -134,7 +134,9 @@ def _refused(call: Call[Body], reply: Reply, url: str) -> ServerRefused:
             status=reply.status,
             server_code="unknown",
         )
-    lines = [f"{reply.status} {detail.code}: {detail.message} (request id {detail.request_id})"]
+    lines = [f"{reply.status} {detail.code}: {detail.message}"]
+    if detail.request_id is not None:
+        lines[0] += f" (request id {detail.request_id})"
     if len(detail.violations) > 1:
         lines += [f"  {violation}" for violation in detail.violations[:_SHOWN_VIOLATIONS]]
     if len(detail.violations) > _SHOWN_VIOLATIONS:

@@ -1,7 +1,7 @@
 """The compiled check: built once per schema, used at packing, online and in batch.
 
 The typed pass is msgspec's: the server decodes envelopes that hold `list[check.row]`, then `settle`s them. Only when
-one of the two raises msgspec.ValidationError does the second pass (`violations`) look for everything that is wrong.
+one of the two raises msgspec.ValidationError does the `second_pass` look for everything that is wrong.
 """
 
 from __future__ import annotations
@@ -59,7 +59,6 @@ class Check:
             frozen=True,
             gc=False,
         )
-        self._rows: Any = list[self.row]  # type: ignore[name-defined]
 
     def _struct(self, name: str, types: dict[Rule, Any]) -> type[Row]:
         fields = []
@@ -126,14 +125,34 @@ class Check:
         """
         plain = [{plain_value(name): plain_value(value) for name, value in row.items()} for row in rows]
         try:
-            return self.settle(msgspec.convert(plain, self._rows))
-        except msgspec.ValidationError as error:
-            raise self.violations(plain).error() from error
+            return self.settle(self._converted(plain, "rows"))
+        except msgspec.ValidationError:
+            return self.second_pass(plain)
+
+    def second_pass(self, objects: object, path: str = "$", form: Form = "rows") -> Batch:
+        """Final rows of generically decoded `objects`, for when the typed pass has refused the same bytes.
+
+        Raises SchemaViolation with all violations. It gives rows only where a key stands twice: the typed decoder
+        judges each of the two values, whereas only the last one counts.
+        """
+        findings = self.violations(objects, path, form)
+        if findings.total:
+            raise findings.error()
+        return self.settle(self._converted(objects, form))
+
+    def _converted(self, objects: Any, form: Form) -> list[Row]:
+        if form == "table":
+            return self.rows_of_table(msgspec.convert(objects, self.table))
+        many = objects if form in {"rows", "lists"} else [objects]
+        if form in {"lists", "list"}:
+            return self.rows_of_lists([msgspec.convert(one, self.positional) for one in many])
+        return [msgspec.convert(one, self.row) for one in many]
 
     def violations(self, objects: object, path: str = "$", form: Form = "rows") -> Findings:
         """Every place where generically decoded `objects`, found at `path` in what the caller sent, break the schema.
 
-        It finds at least one wherever the typed pass refuses `objects` of that `form`, and none where it does not.
+        It finds at least one wherever the typed pass refuses JSON of that `form` without repeated keys, and none where
+        it does not.
         """
         return Walk(self._rules, ignores_extra=self.schema.on_extra == "ignore").findings(objects, path, form)
 

@@ -18,7 +18,9 @@ from penstock.errors import SchemaError
 from penstock.schema.field import Field, Schema
 
 _HEADER: Final = "# What one row is. Every option is described in docs/schema.md.\n"
-_LONGEST_LINE: Final = 110
+_LONGEST_LIST: Final = 90
+_NO_FOLDING: Final = 2**31
+_BREAKS: Final = re.compile("[\r\n\x85\u2028\u2029]")
 _NUMBER: Final = r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
 _RESOLVERS: Final = (
     ("tag:yaml.org,2002:null", re.compile(r"(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""]),
@@ -70,8 +72,14 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _represent_list(dumper: yaml.SafeDumper, values: list[object]) -> yaml.Node:
-    is_short = not any(isinstance(value, dict) for value in values) and len(repr(values)) < _LONGEST_LINE - 20
+    is_short = not any(isinstance(value, dict) for value in values) and len(repr(values)) < _LONGEST_LIST
     return dumper.represent_sequence("tag:yaml.org,2002:seq", values, flow_style=is_short)
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
+    # Line breaks of all kinds are folded into spaces unless they are escaped, which only double quotes can do.
+    style = '"' if _BREAKS.search(text) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
 def _represent_float(dumper: yaml.SafeDumper, value: float) -> yaml.Node:
@@ -86,6 +94,7 @@ for _tag, _pattern, _firsts in _RESOLVERS:
 _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_number)
 _Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_number)
 _Dumper.add_representer(list, _represent_list)
+_Dumper.add_representer(str, _represent_text)
 _Dumper.add_representer(float, _represent_float)
 
 
@@ -98,7 +107,7 @@ def schema_to_yaml(schema: Schema) -> str:
             field["range"] = [_whole(bound) for bound in field["range"]]
         fields.append({key: list(value) if isinstance(value, tuple) else value for key, value in field.items()})
     return _HEADER + yaml.dump(
-        {**plain, "fields": fields}, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=_LONGEST_LINE
+        {**plain, "fields": fields}, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=_NO_FOLDING
     )
 
 

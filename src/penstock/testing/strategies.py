@@ -10,6 +10,7 @@ from typing import Any, Final
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 
+from penstock.schema.columns import MISSING_TEXT
 from penstock.schema.field import Field, FieldType, Schema
 
 _LARGEST_INT: Final = 2**53
@@ -29,8 +30,8 @@ _ODD_TOKENS: Final = (
 
 
 def texts(max_size: int = 12) -> SearchStrategy[str]:
-    """Texts that UTF-8 can carry."""
-    return st.text(st.characters(codec="utf-8"), max_size=max_size)
+    """Texts that a field can hold: all that UTF-8 can carry, but the reserved one."""
+    return st.text(st.characters(codec="utf-8"), max_size=max_size).filter(lambda text: text != MISSING_TEXT)
 
 
 def field_names() -> SearchStrategy[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -25,6 +25,8 @@ from penstock.errors import BundleRefused, PenstockError
 from penstock.schema import Schema
 
 T = TypeVar("T")
+
+MAX_BUNDLE_BYTES: Final = 8 << 30
 
 
 class Bundle(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,6 +82,9 @@ def _verified(source: Source, manifest: Manifest) -> dict[str, bytes]:
     extra = source.names() - set(manifest.files) - {MANIFEST_FILE, SEAL_FILE}
     if extra:
         raise BundleRefused(f"{min(extra)}: the manifest does not list this file")
+    stated_bytes = sum(entry.size_bytes for entry in manifest.files.values())
+    if stated_bytes > MAX_BUNDLE_BYTES:
+        raise BundleRefused(f"{MANIFEST_FILE}: {stated_bytes} bytes in all; a bundle has at most {MAX_BUNDLE_BYTES}")
     files = {}
     for name, entry in sorted(manifest.files.items()):
         data = source.read(name, entry.size_bytes)

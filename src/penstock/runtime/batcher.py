@@ -84,14 +84,14 @@ class Batcher:
         else:
             self._is_busy = False
 
-    def _after(self, tickets: list[Ticket], began_ns: int, done: asyncio.Future[list[_Result]]) -> None:
+    def _after(self, tickets: list[Ticket], began_ns: int, done: asyncio.Future[list[Any]]) -> None:
         self._deliver(tickets, began_ns, done.result())
         if self._queue:
             self._next()
         else:
             self._is_busy = False
 
-    def _deliver(self, tickets: list[Ticket], began_ns: int, results: list[_Result]) -> None:
+    def _deliver(self, tickets: list[Ticket], began_ns: int, results: list[Any]) -> None:
         run_ms = (time.monotonic_ns() - began_ns) / 1e6
         batch_rows = sum([len(ticket.rows) for ticket in tickets])
         for ticket, result in zip(tickets, results, strict=True):
@@ -100,9 +100,6 @@ class Batcher:
             else:
                 queue_ms = (began_ns - ticket.queued_ns) / 1e6
                 ticket.settle(Scored(result, queue_ms=queue_ms, run_ms=run_ms, batch_rows=batch_rows))
-
-
-_Result = "list[Prediction] | CallFailure"
 
 
 def _is_overdue(ticket: Ticket, now_ns: int) -> bool:
@@ -114,8 +111,8 @@ def _is_overdue(ticket: Ticket, now_ns: int) -> bool:
 
 def _run(score: Score, tickets: list[Ticket]) -> list[Any]:
     """One result a ticket: its predictions, or its own failure. Never raises."""
-    if len(tickets) == 1:
-        return [_alone(score, tickets[0])]
+    if len(tickets) < 2:
+        return [_alone(score, ticket) for ticket in tickets]
     rows = [row for ticket in tickets for row in ticket.rows]
     try:
         predictions = score(rows)

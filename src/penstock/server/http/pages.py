@@ -20,8 +20,8 @@ from penstock.server.failures import HTTP_STATUS, error_body
 from penstock.server.openapi import ModelDoc, openapi_document
 from penstock.telemetry import CONTENT_TYPE, Registry, process_state
 
-Headers = list[tuple[bytes, bytes]]
-_JSON: Headers = [(b"content-type", b"application/json")]
+Headers = tuple[tuple[bytes, bytes], ...]
+_JSON: Headers = ((b"content-type", b"application/json"),)
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -72,7 +72,7 @@ class Pages:
         every = Registry()
         every.merge(self._registry.state())
         every.merge(process_state())
-        return Page(every.text().encode(), headers=[(b"content-type", CONTENT_TYPE.encode())])
+        return Page(every.text().encode(), headers=((b"content-type", CONTENT_TYPE.encode()),))
 
     def _model_version(self, names: Mapping[str, str]) -> Page:
         model = self._host.choose(None, None, None).model

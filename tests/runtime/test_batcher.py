@@ -1,0 +1,116 @@
+"""The batcher: what arrives in a tick runs together, and every caller gets exactly its own rows back."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock.errors import DeadlineExceeded, ModelFailed
+from penstock.runtime import Batcher, Flight, Scored
+from penstock.schema.prediction import Prediction
+
+
+def doubled(rows: list[int]) -> list[Prediction]:
+    return [Prediction(value=2.0 * row) for row in rows]
+
+
+class Calls:
+    """A score function that remembers the sizes of its batches."""
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+
+    def __call__(self, rows: list[int]) -> list[Prediction]:
+        self.sizes.append(len(rows))
+        return doubled(rows)
+
+
+async def ask(batcher: Batcher, callers: list[list[int]], deadline_ns: int = 0) -> list[Any]:
+    """Submit all callers' rows in one tick; what each of them got: values, or its failure."""
+    loop = asyncio.get_running_loop()
+    landed = [loop.create_future() for _ in callers]
+
+    async def one(rows: list[int]) -> Any:
+        try:
+            scored: Scored = await batcher.submit(rows, deadline_ns)
+        except (ModelFailed, DeadlineExceeded) as failure:
+            return failure
+        return [prediction.value for prediction in scored.predictions], scored.batch_rows
+
+    for rows, future in zip(callers, landed, strict=True):
+        Flight(one(rows), future.set_result).go()
+    return list(await asyncio.gather(*landed))
+
+
+@given(st.lists(st.lists(st.integers(-1000, 1000), min_size=1, max_size=5), min_size=1, max_size=20))
+def test_every_caller_gets_the_answers_of_its_own_rows(callers: list[list[int]]) -> None:
+    """Split and join lose nothing, mix nothing, and run once for the whole tick."""
+    calls = Calls()
+    answers = asyncio.run(ask(Batcher(calls), callers))
+    total = sum(len(rows) for rows in callers)
+    assert [([2.0 * row for row in rows], total) for rows in callers] == answers
+    assert [total] == calls.sizes
+
+
+def test_one_poison_row_fails_its_caller_alone() -> None:
+    """When the merged run raises, each caller's rows run alone."""
+
+    def score(rows: list[int]) -> list[Prediction]:
+        if 13 in rows:
+            raise ModelFailed("thirteen")
+        return doubled(rows)
+
+    good, bad, other = asyncio.run(ask(Batcher(score), [[1, 2], [13], [3]]))
+    assert ([2.0, 4.0], 4) == good
+    assert "thirteen" == str(bad)
+    assert ([6.0], 4) == other
+
+
+def test_an_exception_of_the_models_own_code_becomes_a_model_failure() -> None:
+    """Whatever a model raises, its caller is answered."""
+
+    def score(rows: list[int]) -> list[Prediction]:
+        raise ZeroDivisionError
+
+    (failure,) = asyncio.run(ask(Batcher(score), [[1]]))
+    assert isinstance(failure, ModelFailed)
+    assert "the model raised ZeroDivisionError" == str(failure)
+
+
+def test_overdue_rows_are_not_computed() -> None:
+    """A deadline that has passed before the run begins costs no run."""
+    calls = Calls()
+    (failure,) = asyncio.run(ask(Batcher(calls), [[1]], deadline_ns=time.monotonic_ns()))
+    assert isinstance(failure, DeadlineExceeded)
+    assert [] == calls.sizes
+
+
+def test_a_slow_model_runs_in_its_pool_and_takes_what_has_piled_up() -> None:
+    """The loop stays free while a pool runs, and the next batch is everything that came meanwhile."""
+    gate = threading.Event()
+    calls = Calls()
+
+    def score(rows: list[int]) -> list[Prediction]:
+        gate.wait(10)
+        return calls(rows)
+
+    async def story(pool: ThreadPoolExecutor) -> list[Any]:
+        batcher = Batcher(score, pool=pool)
+        first = asyncio.ensure_future(ask(batcher, [[1]]))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        later = [asyncio.ensure_future(ask(batcher, [[row]])) for row in (2, 3)]
+        await asyncio.sleep(0)
+        gate.set()
+        return [await first, *[await one for one in later]]
+
+    with ThreadPoolExecutor(1) as pool:
+        answers = asyncio.run(story(pool))
+    assert [[([2.0], 1)], [([4.0], 2)], [([6.0], 2)]] == answers
+    assert [1, 2] == calls.sizes

@@ -1,1 +1,1 @@
-"""TODO"""
+"""What turns the bytes of a bundle into a `Predictor`: one module per format."""

@@ -1,0 +1,52 @@
+"""`compile_graph`: a fitted pipeline to one ONNX graph in double. Whether it may be used, `prove` decides."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from penstock.bundle.compile.canonical import finished, serialised
+from penstock.bundle.compile.graph import Graph
+from penstock.bundle.compile.inputs import features_of
+from penstock.bundle.compile.lower import lower_answer
+from penstock.bundle.compile.refusal import NotCompilable
+from penstock.bundle.outputs import OutputSpec
+from penstock.schema import Schema
+
+
+class Compiled(msgspec.Struct, frozen=True):
+    """A graph (serialised ONNX, the same bytes in every process) and how it was made, step by step, in words."""
+
+    graph: bytes
+    recipe: tuple[str, ...]
+
+
+def compile_graph(estimator: Any, schema: Schema, outputs: OutputSpec) -> Compiled:
+    """The graph of a fitted estimator whose frame has the schema's fields as columns.
+
+    Raises NotCompilable naming the step and the reason. Not thread-safe with regard to the estimator.
+    """
+    graph = Graph()
+    names = fitted_names(estimator) or schema.names
+    unknown = [name for name in names if name not in schema.names]
+    if unknown:
+        raise NotCompilable("schema", f"the estimator was fitted with the columns {unknown}, which the schema lacks")
+    made = dict(zip(schema.names, features_of(graph, schema), strict=True))
+    stamps = {field.name for field in schema.fields if field.type == "timestamp"}
+    answer = lower_answer(graph, estimator, tuple(made[name] for name in names))
+    missing = [name for name in outputs.names if name not in answer]
+    if missing:
+        raise NotCompilable(type(estimator).__name__, f"its graph has no output {', '.join(missing)}")
+    model = finished(graph, answer, schema, outputs)
+    used = {name for node in graph.nodes for name in node.input}
+    timed = sorted(name for name in stamps if f"field:{name}" in used)
+    if timed:
+        raise NotCompilable("schema", f"the fields {timed} are instants, which only the native flavour reads")
+    return Compiled(graph=serialised(model), recipe=tuple(graph.recipe))
+
+
+def fitted_names(estimator: Any) -> tuple[str, ...] | None:
+    """The columns of the frame that the estimator was fitted on, in its order; None when it saw a plain array."""
+    names = getattr(estimator, "feature_names_in_", None)
+    return None if names is None else tuple(str(name) for name in names)

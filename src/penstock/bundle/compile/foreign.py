@@ -1,0 +1,129 @@
+"""Steps that have no exact writing of our own, by skl2onnx's converters in double. Whether they are exact, the proof says."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+from skl2onnx import convert_sklearn
+from skl2onnx.common.data_types import DoubleTensorType, StringTensorType
+
+from penstock.bundle.compile.answers import Answer, column_of
+from penstock.bundle.compile.feature import Feature, Features
+from penstock.bundle.compile.graph import ML, OPSET, Graph
+from penstock.bundle.compile.numeric import settled_texts
+from penstock.bundle.compile.refusal import NotCompilable
+
+_OPSET_ML = 3
+"""The converters write for this version of `ai.onnx.ml`; its operators are read the same by the later one we declare."""
+
+
+def foreign_features(graph: Graph, transformer: Any, features: Features, step: str) -> Features:
+    """The features of a transformer, as its usual converter writes them."""
+    outputs = _inlined(graph, transformer, features, step)
+    out = graph.cast(outputs[0][0], TensorProto.DOUBLE)
+    width = _width(transformer, features)
+    graph.widths[out] = width
+    return tuple(Feature(tensor=out, index=index, kind="number", nulls=(np.nan,)) for index in range(width))
+
+
+def foreign_answer(graph: Graph, estimator: Any, features: Features, step: str) -> Answer:
+    """The outputs of a final estimator, as its usual converter writes them."""
+    outputs = _inlined(graph, estimator, features, step)
+    if hasattr(estimator, "classes_"):
+        answer = {"label": _label_index(graph, outputs[0], np.asarray(estimator.classes_))}
+        if len(outputs) > 1:
+            answer["probabilities"] = graph.cast(outputs[1][0], TensorProto.DOUBLE)
+        return answer
+    value = graph.cast(outputs[-1][0], TensorProto.DOUBLE)
+    if len(outputs) > 1:
+        return {"label": _outlier_index(graph, outputs[0][0]), "value": column_of(graph, value)}
+    return {"values": value, "value": column_of(graph, value)}
+
+
+def _width(transformer: Any, features: Features) -> int:
+    """Asked of the transformer: the converters' shapes are often open."""
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        row = np.zeros((1, len(features)))
+        if any(feature.kind == "text" for feature in features):
+            row = np.full((1, len(features)), "", dtype=object)
+        return int(transformer.transform(row).shape[1])
+
+
+def _inlined(graph: Graph, fitted: Any, features: Features, step: str) -> list[tuple[str, int]]:
+    """The converter's nodes written into the graph; its outputs as (name, element type)."""
+    features = settled_texts(graph, features, step)
+    kinds = {feature.kind for feature in features}
+    if len(kinds) != 1:
+        raise NotCompilable(step, f"{type(fitted).__name__} over numbers and texts together")
+    data = DoubleTensorType if kinds == {"number"} else StringTensorType
+    model = _converted(fitted, data([None, len(features)]), step)
+    graph.recipe.append(f"{step}: by the converter of skl2onnx, in double")
+    renamed = {model.graph.input[0].name: graph.matrix(features), "": ""}
+    prefix = f"f{len(graph.nodes)}."
+    for tensor in model.graph.initializer:
+        kept = onnx.TensorProto()
+        kept.CopyFrom(tensor)
+        kept.name = renamed[tensor.name] = prefix + tensor.name
+        graph.constants[kept.name] = kept
+    for node in model.graph.node:
+        copied = onnx.NodeProto()
+        copied.CopyFrom(node)
+        for name in node.output:
+            renamed.setdefault(name, prefix + name)
+        del copied.input[:], copied.output[:]
+        copied.input.extend(renamed[name] for name in node.input)
+        copied.output.extend(renamed[name] for name in node.output)
+        graph.adopt(copied)
+    return [(renamed[out.name], out.type.tensor_type.elem_type) for out in model.graph.output]
+
+
+def _converted(fitted: Any, kind: Any, step: str) -> onnx.ModelProto:
+    name = type(fitted).__name__
+    plain = copy.copy(fitted)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            options = {id(plain): {"zipmap": False}} if hasattr(fitted, "classes_") else None
+            target = {"": OPSET, ML: _OPSET_ML}
+            model: onnx.ModelProto = convert_sklearn(
+                plain, initial_types=[("x", kind)], options=options, target_opset=target
+            )
+    except Exception as error:  # converters raise everything there is: AttributeError, RuntimeError, KeyError, ...
+        said = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        raise NotCompilable(step, f"{name} has no exact writing here, and its converter refuses it: {said}") from error
+    if any(attribute.g.node or attribute.graphs for node in model.graph.node for attribute in node.attribute):
+        raise NotCompilable(step, f"the converter of {name} writes loops, which are not taken over")
+    return model
+
+
+def _label_index(graph: Graph, label: tuple[str, int], classes: np.ndarray) -> str:
+    """The label as an index into the classes."""
+    name, element = label
+    values = helper.make_tensor("v", TensorProto.INT64, [len(classes)], list(range(len(classes))))
+    default = helper.make_tensor("d", TensorProto.INT64, [1], [-1])
+    if element == TensorProto.STRING:
+        keys = helper.make_tensor("k", TensorProto.STRING, [len(classes)], [str(text).encode() for text in classes])
+    else:
+        keys = helper.make_tensor("k", TensorProto.INT64, [len(classes)], [int(number) for number in classes])
+        name = graph.cast(_known(graph, name), TensorProto.INT64)
+    out = graph.add(
+        "LabelEncoder", [_known(graph, name)], domain=ML, keys_tensor=keys, values_tensor=values, default_tensor=default
+    )
+    return column_of(graph, out)
+
+
+def _outlier_index(graph: Graph, label: str) -> str:
+    """An anomaly detector says 1 for an ordinary row and -1 for an outlier; its classes here are (-1, 1)."""
+    above = graph.add("Greater", [_known(graph, label), graph.constant(np.array(0, np.int64))])
+    return column_of(graph, graph.cast(_known(graph, above), TensorProto.INT64))
+
+
+def _known(graph: Graph, tensor: str) -> str:
+    graph.widths.setdefault(tensor, 0)
+    return tensor

@@ -1,0 +1,115 @@
+"""`Graph`: an ONNX graph while it is being written. The raw fields come in as virtual tensors that `canonical.py` packs.
+
+Numbers are float64 everywhere; a column that the original holds as float32 is rounded after each operation, which gives
+float32's results exactly (a double has more than twice its bits).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from penstock.bundle.compile.feature import Features
+
+ML = "ai.onnx.ml"
+OPSET = 21
+OPSET_ML = 5
+PICK = "Pick"
+"""The virtual operator: columns of raw fields, side by side. It leaves with `canonical.finished`."""
+
+
+class Graph:
+    """Nodes and constants in the order in which they are written. Not thread-safe."""
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: dict[str, onnx.TensorProto] = {}
+        self.widths: dict[str, int] = {}
+        self.recipe: list[str] = []
+        self._by_content: dict[tuple[object, ...], str] = {}
+        self._matrices: dict[tuple[tuple[str, int], ...], str] = {}
+
+    def add(self, op: str, inputs: Sequence[str], *, width: int = 0, domain: str = "", **attributes: Any) -> str:
+        """One node with one output, whose name it returns; `width` is the output's number of columns, if it has any."""
+        output = f"t{len(self.nodes)}"
+        self.nodes.append(helper.make_node(op, list(inputs), [output], domain=domain, **attributes))
+        self.widths[output] = width
+        return output
+
+    def adopt(self, node: onnx.NodeProto) -> None:
+        """A node that was made elsewhere, its names already unlike any of here."""
+        self.nodes.append(node)
+
+    def constant(self, value: np.ndarray) -> str:
+        """The name of a constant; equal constants share one."""
+        value = np.ascontiguousarray(value) if value.ndim else value
+        return self._kept((value.dtype.str, value.shape, value.tobytes()), numpy_helper.from_array(value))
+
+    def texts(self, values: Sequence[str], shape: Sequence[int]) -> str:
+        """The name of a constant of strings."""
+        encoded = [value.encode() for value in values]
+        return self._kept(("text", *shape, *encoded), helper.make_tensor("", TensorProto.STRING, shape, encoded))
+
+    def _kept(self, key: tuple[object, ...], tensor: onnx.TensorProto) -> str:
+        name = self._by_content.setdefault(key, f"c{len(self._by_content)}")
+        if name not in self.constants:
+            tensor.name = name
+            self.constants[name] = tensor
+        return name
+
+    def matrix(self, features: Features) -> str:
+        """The tensor `[n, len(features)]` of these features, in their order; all numbers or all texts."""
+        key = tuple((feature.tensor, feature.index) for feature in features)
+        if key not in self._matrices:
+            parts = [self._part(run) for run in _runs(key)]
+            self._matrices[key] = (
+                parts[0] if len(parts) == 1 else self.add("Concat", parts, width=len(features), axis=1)
+            )
+        return self._matrices[key]
+
+    def _part(self, run: list[tuple[str, int]]) -> str:
+        tensor = run[0][0]
+        if is_field(tensor):
+            return self.add(PICK, [name for name, _ in run], width=len(run))
+        indices = [index for _, index in run]
+        if indices == list(range(self.widths[tensor])):
+            return tensor
+        return self.gather(tensor, indices)
+
+    def gather(self, tensor: str, indices: Sequence[int]) -> str:
+        """Columns of a tensor by number."""
+        return self.add("Gather", [tensor, self.constant(np.array(indices, np.int64))], width=len(indices), axis=1)
+
+    def cast(self, tensor: str, dtype: int) -> str:
+        """The tensor in another dtype (a `TensorProto` number)."""
+        return self.add("Cast", [tensor], width=self.widths[tensor], to=dtype)
+
+    def rounded(self, tensor: str) -> str:
+        """The tensor's values rounded to float32, still float64."""
+        return self.cast(self.cast(tensor, TensorProto.FLOAT), TensorProto.DOUBLE)
+
+
+def field_tensor(name: str) -> str:
+    """The virtual tensor of a raw field."""
+    return f"field:{name}"
+
+
+def is_field(tensor: str) -> bool:
+    """Whether a tensor is a raw field."""
+    return tensor.startswith("field:")
+
+
+def _runs(key: tuple[tuple[str, int], ...]) -> list[list[tuple[str, int]]]:
+    """Neighbours that come from one tensor; raw fields count as one."""
+    runs: list[list[tuple[str, int]]] = []
+    for item in key:
+        last = runs[-1][-1][0] if runs else None
+        if last is not None and (last == item[0] or (is_field(last) and is_field(item[0]))):
+            runs[-1].append(item)
+        else:
+            runs.append([item])
+    return runs

@@ -1,0 +1,1 @@
+"""`penstock demo`: the whole story on real data, in about a minute."""

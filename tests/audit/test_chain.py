@@ -193,7 +193,7 @@ def test_reading_stops_loudly_at_a_broken_place(whole: bytes, path: Path) -> Non
 @pytest.mark.parametrize(
     ("bad", "good"),
     [
-        (b'{"header":{"format":2', b'{"header":{"format":1'),
+        (b'{"header": {', b'{"header":{'),
         (b'{"commit":{"first":1,"last":0,"dropped":1', b'{"commit":{"first":1,"last":0'),
         (b'{"seq": 5,', b'{"seq":5,'),
     ],
@@ -204,6 +204,14 @@ def test_what_is_added_to_a_line_is_found(whole: bytes, path: Path, bad: bytes, 
     assert good in whole
     path.write_bytes(whole.replace(good, bad))
     assert not verify(path).is_intact
+
+
+def test_another_format_is_named(whole: bytes, path: Path) -> None:
+    """A segment of a later format is not read as if it were ours, and the report says so."""
+    path.write_bytes(whole.replace(b'{"header":{"format":1', b'{"header":{"format":2'))
+    broken = verify(path).broken
+    assert broken is not None
+    assert "Expected a segment of format 1, got format 2, of another Penstock - at line 1" == str(broken)
 
 
 def test_a_missing_file_is_an_error(tmp_path: Path) -> None:

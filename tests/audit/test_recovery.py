@@ -123,6 +123,13 @@ def test_a_broken_segment_is_reported_and_kept(tmp_path: Path) -> None:
     assert found.broken is not None
 
 
+def test_recovery_reads_ends_only(tmp_path: Path) -> None:
+    """A segment that ends whole is left to `verify`, so that a start does not read everything again."""
+    path = write_some(tmp_path)
+    path.write_bytes(path.read_bytes().replace(b'"seq":2', b'"seq":7'))
+    assert ([], False) == (recover(tmp_path), verify(path).is_intact)
+
+
 @pytest.mark.parametrize("records", [1, 2000])
 def test_large_last_writes_are_recovered(tmp_path: Path, records: int) -> None:
     """The end of a segment is found whole however long its last write is."""

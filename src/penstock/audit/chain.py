@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from penstock.audit.record import Record, read_record
-from penstock.audit.segment import Commit, Header, parse_commit, parse_header, sha256_hex
+from penstock.audit.segment import FORMAT, Commit, Header, parse_commit, parse_header, sha256_hex
 from penstock.errors import SegmentError
 
 _COMMIT_START = b'{"commit":'
@@ -191,6 +191,9 @@ class _Walk:
         self._header = parse_header(line)
         if self._header is None:
             self._break("the header of an audit segment", _shown(line))
+            return
+        if self._header.format != FORMAT:
+            self._break(f"a segment of format {FORMAT}", f"format {self._header.format}, of another Penstock")
             return
         self._head = sha256_hex(line)
         self._next_seq = self._header.first

@@ -31,7 +31,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
     - `body_bytes`, `body_sha256`: a body that could not be read, as length and hash only.
     - `rows`: of this call; `batch_rows`: of the run that this call was a part of.
 
-    In `input`, `raw`, `outputs` and `decision` NaN, infinities, huge ints and lone surrogates are tagged by the
+    In `input`, `raw`, `outputs` and `decision` NaN, infinities and lone surrogates are found and tagged by the
     encoder itself. Bytes and dicts with a key that starts with "$" are not looked for there (it would cost more than
     the encoding): the caller passes `tag(value)`.
     """
@@ -65,6 +65,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
 
 
 _encoder = msgspec.json.Encoder()
+_encode_into = _encoder.encode_into
 _decoder = msgspec.json.Decoder(Record)
 _maybe_lost = re.compile(b"null").search
 _COMMA = ord(",")
@@ -82,6 +83,12 @@ def write_record(record: Record, seq: int, buffer: bytearray) -> None:
     join = len(buffer) - 1
     try:
         _encode_into(record, buffer, join)
+        if _maybe_lost(buffer, join) is not None and not _is_plain(record):
+            _encode_into(_with_tags(record), buffer, join)
+    except UnicodeEncodeError:  # lone surrogates, in the contents or in the envelope
+        del buffer[start:]
+        _write_tagged(record, seq, buffer)
+        return
     except BaseException:
         del buffer[start:]
         raise
@@ -106,14 +113,9 @@ def read_record(line: bytes) -> Record:
     )
 
 
-def _encode_into(record: Record, buffer: bytearray, offset: int) -> None:
-    try:
-        _encoder.encode_into(record, buffer, offset)
-    except UnicodeEncodeError:  # lone surrogates
-        _encoder.encode_into(_with_tags(record), buffer, offset)
-    else:
-        if _maybe_lost(buffer, offset) is not None and not _is_plain(record):
-            _encoder.encode_into(_with_tags(record), buffer, offset)
+def _write_tagged(record: Record, seq: int, buffer: bytearray) -> None:
+    """As `write_record`, by the slow path."""
+    buffer.extend(b'{"seq":%d,%b\n' % (seq, _encoder.encode(_with_tags(record))[1:]))
 
 
 def _is_plain(record: Record) -> bool:

@@ -85,7 +85,7 @@ def commit_line(commit: Commit) -> bytes:
 def parse_header(line: bytes) -> Header | None:
     """The header that `line` is, or None."""
     parsed = _parsed(_header_decoder, line)
-    return parsed.header if parsed is not None and header_line(parsed.header) == line else None
+    return parsed.header if parsed is not None else None
 
 
 def parse_commit(line: bytes) -> Commit | None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import base64
 import binascii
-import math
 from datetime import datetime
+from math import isfinite
 from typing import Any
 
 import msgspec
@@ -17,6 +17,7 @@ import msgspec
 from penstock.errors import SegmentError
 
 _SAFE_INT = 2**63
+_PLAIN_TYPES = frozenset({type(None), str, bool, datetime, msgspec.Raw})
 
 
 class Masked(msgspec.Struct, frozen=True, rename={"pii": "$masked"}):
@@ -42,20 +43,18 @@ def tag(value: object) -> msgspec.Raw:
 
 
 def is_plain(value: object) -> bool:
-    """Whether msgspec's own JSON of `value` loses nothing, so that it needs no `tag`."""
-    if value is None or isinstance(value, str | bool | msgspec.Raw | Masked):
+    """Whether all numbers in `value` are such as msgspec's JSON holds; bytes and keys are not looked at."""
+    if type(value) in _PLAIN_TYPES:
         return True
     if isinstance(value, float):
-        return math.isfinite(value)
+        return isfinite(value)
     if isinstance(value, int):
         return -_SAFE_INT <= value < _SAFE_INT
-    if isinstance(value, msgspec.Struct):
-        return all(map(is_plain, msgspec.structs.astuple(value)))
-    if isinstance(value, list | tuple):
-        return all(map(is_plain, value))
     if isinstance(value, dict):
-        return not any(str(key).startswith("$") for key in value) and all(map(is_plain, value.values()))
-    return not isinstance(value, bytes | bytearray | memoryview)
+        return all(map(is_plain, value.values()))
+    if isinstance(value, (list, tuple)):
+        return all(map(is_plain, value))
+    return not isinstance(value, msgspec.Struct) or all(map(is_plain, msgspec.structs.astuple(value)))
 
 
 def untag(value: Any) -> Any:
@@ -73,22 +72,23 @@ def untag(value: Any) -> Any:
 
 def _tagged(value: object) -> object:
     """`value` with tags, as builtins that msgspec writes without loss."""
-    if value is None or isinstance(value, bool | datetime | msgspec.Raw | Masked):
-        return value
+    # Tuples of types, not unions: a union is built anew at each call, which costs more than the rest.
     if isinstance(value, str):
         return _tagged_text(value)
+    if value is None or isinstance(value, (bool, datetime, msgspec.Raw, Masked)):
+        return value
     if isinstance(value, float):
-        return float(value) if math.isfinite(value) else {"$float": repr(float(value))}
+        return float(value) if isfinite(value) else {"$float": repr(float(value))}
     if isinstance(value, int):
         return int(value) if -_SAFE_INT <= value < _SAFE_INT else {"$int": hex(value)}
-    if isinstance(value, bytes | bytearray | memoryview):
-        return {"$bytes": base64.b64encode(value).decode()}
-    if isinstance(value, list | tuple):
+    if isinstance(value, (list, tuple)):
         return [_tagged(item) for item in value]
-    if isinstance(value, msgspec.Struct):
-        return _tagged_struct(value)
     if isinstance(value, dict):
         return {_escaped(key): _tagged(item) for key, item in value.items()}
+    if isinstance(value, msgspec.Struct):
+        return _tagged_struct(value)
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return {"$bytes": base64.b64encode(value).decode()}
     raise TypeError(f"Expected a value made of JSON types, bytes and structs, got {type(value).__name__}: convert it")
 
 
@@ -100,6 +100,8 @@ def _tagged_struct(value: msgspec.Struct) -> object:
 
 def _tagged_text(value: str) -> object:
     """`value`, or its tag where it has lone surrogates."""
+    if value.isascii():
+        return value
     try:
         value.encode()
     except UnicodeEncodeError:

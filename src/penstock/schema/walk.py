@@ -10,7 +10,7 @@ import msgspec
 from penstock.errors import SchemaViolation, Violation
 from penstock.schema.columns import MISSING_TEXT
 from penstock.schema.rule import RESERVED, Rule
-from penstock.schema.wording import json_type, known_fields, shown, step_to
+from penstock.schema.wording import counted, json_type, known_fields, shown, step_to
 
 Form: TypeAlias = Literal["rows", "lists", "table", "row", "list"]
 """How rows are written: `[{field: value}]`, `[[value, …]]` in the schema's order, `{field: [value, …]}`, or one row."""
@@ -86,7 +86,7 @@ class Walk:
             self._add(path, "an array of values in the order of the schema", json_type(row))
             return
         if len(row) != len(self._rules):
-            self._add(path, f"{len(self._rules)} values, one per field of the schema", f"{len(row)} values")
+            self._add(path, f"{counted(len(self._rules))}, one per field of the schema", counted(len(row)))
             return
         for position, (rule, value) in enumerate(zip(self._rules, row, strict=True)):
             self._value(rule, value, f"{path}[{position}]")
@@ -108,7 +108,7 @@ class Walk:
                 continue
             first = first or (name, len(column))
             if len(column) != first[1]:
-                self._add(here, f"{first[1]} values, as many as `{first[0]}` has", f"{len(column)} values")
+                self._add(here, f"{counted(first[1])}, as many as `{first[0]}` has", counted(len(column)))
             for position, value in enumerate(column):
                 self._value(rule, value, f"{here}[{position}]")
         self._extra(table, path)

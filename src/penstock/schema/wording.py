@@ -32,6 +32,11 @@ def step_to(name: str) -> str:
     return f".{name}" if _PLAIN_NAME.fullmatch(name) else f"[{json.dumps(name, ensure_ascii=False)}]"
 
 
+def counted(count: int) -> str:
+    """`1 value`, `2 values`."""
+    return f"{count} value" if count == 1 else f"{count} values"
+
+
 def json_type(value: object) -> str:
     """The JSON type of `value` in backquotes; of what JSON does not have, the Python type."""
     return f"`{_JSON_TYPES.get(type(value), type(value).__name__)}`"

@@ -122,7 +122,9 @@ class SegmentWriter:
             fcntl.flock(self._fd, fcntl.LOCK_EX)
             line = header_line(header)
             self.head = sha256_hex(line)
-            self._append(bytearray(line), header.first, header.first - 1, 0, hashed_from=len(line))
+            # The write of no records: every segment that is whole ends with a commit line.
+            commit = self._commit(bytearray(), header.first, header.first - 1)
+            self._write_whole(line + commit, commit)
             os.fsync(self._fd)
             _fsync_directory(path.parent)
         except (OSError, SegmentError) as error:
@@ -135,21 +137,24 @@ class SegmentWriter:
 
         Whole or not at all: raises SegmentError when the system took less, after cutting the file back.
         """
-        self._append(lines, first, last, dropped, hashed_from=0)
-
-    def _append(self, lines: bytearray, first: int, last: int, dropped: int, *, hashed_from: int) -> None:
-        digest = sha256_hex(lines[hashed_from:] if hashed_from else lines)
-        commit = commit_line(Commit(first=first, last=last, sha256=digest, prev=self.head, dropped=dropped))
+        commit = self._commit(lines, first, last, dropped)
         lines.extend(commit)
+        self._write_whole(lines, commit)
+
+    def _commit(self, lines: bytearray, first: int, last: int, dropped: int = 0) -> bytes:
+        return commit_line(Commit(first=first, last=last, sha256=sha256_hex(lines), prev=self.head, dropped=dropped))
+
+    def _write_whole(self, data: bytes | bytearray, commit: bytes) -> None:
+        """Write `data`, which ends with `commit`, or leave the file as it is and raise SegmentError."""
         try:
             # A full file size limit arrives as an error or a short write: Python ignores SIGXFSZ from its start.
-            written = os.write(self._fd, lines)
+            written = os.write(self._fd, data)
         except OSError as error:
             self._cut_back()
-            raise SegmentError(f"Expected to write {len(lines)} bytes to {self.path}, but: {error.strerror}") from error
-        if written != len(lines):
+            raise SegmentError(f"Expected to write {len(data)} bytes to {self.path}, but: {error.strerror}") from error
+        if written != len(data):
             self._cut_back()
-            raise SegmentError(f"Expected to write {len(lines)} bytes to {self.path}, got room for {written} only")
+            raise SegmentError(f"Expected to write {len(data)} bytes to {self.path}, got room for {written} only")
         self.size_bytes += written
         self.head = sha256_hex(commit)
 

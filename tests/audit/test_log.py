@@ -355,6 +355,25 @@ def test_a_lost_segment_is_left_for_a_new_one(tmp_path: Path) -> None:
     assert ([0, 1], []) == ([report.dropped for report in reports], broken_links(reports))
 
 
+def test_when_no_new_segment_can_be_made_the_old_one_goes_on(tmp_path: Path) -> None:
+    """A rotation that fails loses nothing: the full segment grows, and the next tick tries again."""
+
+    async def main() -> None:
+        async with AuditLog(tmp_path, rule="strict", segment_bytes=1) as log:
+            first = log.path.parent
+            first.rename(tmp_path / "worker-9")
+            await log.flushed(log.append(record("a")))
+            await log.flushed(log.append(record("b")))
+            assert isinstance(log.last_failure, SegmentError)
+            (tmp_path / "worker-9").rename(first)
+            await log.flushed(log.append(record("c")))
+
+    asyncio.run(main())
+    paths = segments(tmp_path)
+    assert [["a", "b"], ["c"]] == [names(path) for path in paths]
+    assert [] == broken_links(verify(path) for path in paths)
+
+
 def test_two_processes_share_a_directory(tmp_path: Path) -> None:
     """Two processes writing as the same worker have a segment each; nothing of either is lost or mixed."""
     code = """

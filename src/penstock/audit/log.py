@@ -32,8 +32,8 @@ class AuditLog:
 
     `directory` is the audit directory of the home; the segments go to `worker-<n>/` in it. `rule` says what a record
     that cannot be written means: "serve" answers all the same and counts it as dropped, "strict" fails the call with
-    `RecordFailed`. Either way the next tick tries again. `segment_bytes` is the size after which a new segment is
-    begun. `clock` gives Unix seconds.
+    `RecordFailed`. Either way the next tick tries again, and `last_failure` tells an operator what went wrong.
+    `segment_bytes` is the size after which a new segment is begun. `clock` gives Unix seconds.
 
         async with AuditLog(home / "audit", worker=0) as log:
             log.append(record)
@@ -68,7 +68,7 @@ class AuditLog:
         self._segments = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self.run = secrets.token_hex(8)
-        self.last_failure: SegmentError | None = None
+        self.last_failure: Exception | None = None
 
     @property
     def recorded(self) -> int:
@@ -182,7 +182,7 @@ class AuditLog:
         records = self._next_seq - first
         try:
             self._ready_segment(first).write(lines, first=first, last=self._next_seq - 1, dropped=self._lost_records)
-        except SegmentError as error:
+        except (SegmentError, OSError, MemoryError) as error:
             self.last_failure = error
             self._lost_records += records
             self._dropped.inc(records)
@@ -202,7 +202,13 @@ class AuditLog:
             raise SegmentError("Expected an open audit log, got one that is not open")
         if segment.is_sound and segment.size_bytes < self._segment_bytes:
             return segment
-        fresh = self._begin_segment(first - self._lost_records, prev=segment.head)
+        try:
+            fresh = self._begin_segment(first - self._lost_records, prev=segment.head)
+        except (SegmentError, OSError) as error:
+            if not segment.is_sound:
+                raise
+            self.last_failure = error  # no file to be had (too many open, say): a large segment is better than none
+            return segment
         segment.close()
         self._segment = fresh
         return fresh

@@ -129,7 +129,7 @@ class SegmentWriter:
             _fsync_directory(path.parent)
         except (OSError, SegmentError) as error:
             os.close(self._fd)
-            path.unlink()
+            path.unlink(missing_ok=True)
             raise SegmentError(f"Expected to begin the audit segment {path}, but: {error}") from error
 
     def write(self, lines: bytearray, *, first: int, last: int, dropped: int = 0) -> None:

@@ -151,9 +151,18 @@ def test_a_refused_record_leaves_the_buffer_as_it_was() -> None:
     buffer = bytearray(b"before\n")
     with pytest.raises(TypeError):
         write_record(Record(kind="failure", request_id="r", at=AT, input=[1, object()]), 1, buffer)
-    with pytest.raises(UnicodeEncodeError):
-        write_record(Record(kind="failure", request_id="\ud800", at=AT), 1, buffer)
     assert bytearray(b"before\n") == buffer
+
+
+@given(ANY_TEXT, ANY_TEXT)
+def test_no_text_of_a_caller_keeps_a_record_from_being_written(name: str, got: str) -> None:
+    """Lone surrogates in the envelope are spelled out; every other text comes back as it was."""
+    violations = (Violation(path=name, expected="text", got=got),)
+    back = read_record(
+        line_of(Record(kind="refusal", request_id="r", at=AT, model=name, client_id=got, violations=violations))
+    )
+    spelled_out = [text.encode(errors="backslashreplace").decode() for text in (name, got)]
+    assert (*spelled_out, *spelled_out) == (back.model, back.client_id, back.violations[0].path, back.violations[0].got)
 
 
 @pytest.mark.parametrize(

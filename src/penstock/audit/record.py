@@ -68,6 +68,7 @@ _encoder = msgspec.json.Encoder()
 _encode_into = _encoder.encode_into
 _decoder = msgspec.json.Decoder(Record)
 _maybe_lost = re.compile(b"null").search
+_CONTENTS = ("input", "raw", "outputs", "decision")
 _COMMA = ord(",")
 
 
@@ -104,13 +105,7 @@ def read_record(line: bytes) -> Record:
         raise SegmentError(f"Expected a line that holds an audit record, got something else: {error}") from error
     if b'"$' not in line:
         return record
-    return msgspec.structs.replace(
-        record,
-        input=untag(record.input),
-        raw=untag(record.raw),
-        outputs=untag(record.outputs),
-        decision=untag(record.decision),
-    )
+    return msgspec.structs.replace(record, **{name: untag(getattr(record, name)) for name in _CONTENTS})
 
 
 def _write_tagged(record: Record, seq: int, buffer: bytearray) -> None:
@@ -119,19 +114,23 @@ def _write_tagged(record: Record, seq: int, buffer: bytearray) -> None:
 
 
 def _is_plain(record: Record) -> bool:
-    return all(map(is_plain, (record.input, record.raw, record.outputs, record.decision)))
+    return is_plain((record.input, record.raw, record.outputs, record.decision))
 
 
 def _with_tags(record: Record) -> Record:
-    """The same record with its loose contents encoded by the slow path."""
-    return msgspec.structs.replace(
-        record,
-        input=_tag_unless_none(record.input),
-        raw=_tag_unless_none(record.raw),
-        outputs=_tag_unless_none(record.outputs),
-        decision=_tag_unless_none(record.decision),
-    )
+    """The same record with its contents encoded by the slow path, and its other texts such that UTF-8 takes them."""
+    changes = {name: _safe(name, value) for name, value in msgspec.structs.asdict(record).items() if value is not None}
+    return msgspec.structs.replace(record, **changes)
 
 
-def _tag_unless_none(value: Content) -> Content:
-    return None if value is None else tag(value)
+def _safe(name: str, value: Content) -> Content:
+    if name in _CONTENTS:
+        return tag(value)
+    if name == "violations":
+        return tuple(Violation(_text(each.path), _text(each.expected), _text(each.got)) for each in value)
+    return _text(value) if isinstance(value, str) else value
+
+
+def _text(value: str) -> str:
+    """`value` with lone surrogates spelled out: whatever a caller sends as a name, the record can be written."""
+    return value.encode(errors="backslashreplace").decode()

@@ -32,7 +32,7 @@ FORBIDDEN_CALLS = frozenset(
 # The only modules that open pickles, and only when `--allow-unsafe` is said.
 UNSAFE_MODULES = ("bundle/importers/fitted.py",)
 # Folders whose functions import modules of the package when they run: none.
-LATE_IMPORTS: tuple[str, ...] = ()
+LATE_IMPORTS: tuple[str, ...] = ("cli/",)
 FORBIDDEN_WORDS = frozenset({"base", "handler", "helper", "helpers", "impl", "manager", "service", "util", "utils"})
 
 Sin = tuple[int, str]

@@ -21,6 +21,7 @@ from penstock.bundle.source import write_archive
 from penstock.bundle.write import Identity, sealed, write_bundle
 from penstock.errors import BundleRefused
 from penstock.schema import Field, Schema
+from penstock.schema.yaml_form import schema_to_yaml
 
 IDENTITY = Identity("churn", "onnx", "onnx", "model.onnx")
 SCHEMA = Schema(fields=(Field(name="age", type="int"), Field(name="年龄", type="float", nullable=True)))
@@ -29,7 +30,7 @@ SCHEMA = Schema(fields=(Field(name="age", type="int"), Field(name="年龄", type
 def parts(model: bytes = b"a model", **more: bytes) -> dict[str, bytes]:
     return {
         "model.onnx": model,
-        "schema.yaml": SCHEMA.to_yaml().encode(),
+        "schema.yaml": schema_to_yaml(SCHEMA).encode(),
         "outputs.json": msgspec.json.encode(OutputSpec(kind="regression")),
         "golden.json": msgspec.json.encode(Golden([{"age": 3, "年龄": None}], {"value": [1.5]})),
         **more,

@@ -23,6 +23,7 @@ from penstock.bundle.outputs import OutputSpec
 from penstock.bundle.source import Source, source_of
 from penstock.errors import BundleRefused, PenstockError
 from penstock.schema import Schema
+from penstock.schema.yaml_form import schema_from_yaml
 
 T = TypeVar("T")
 
@@ -96,6 +97,6 @@ def _verified(source: Source, manifest: Manifest) -> dict[str, bytes]:
 
 def _schema(data: bytes) -> Schema:
     try:
-        return Schema.from_yaml(data.decode())
+        return schema_from_yaml(data.decode())
     except (PenstockError, UnicodeDecodeError) as error:
         raise BundleRefused(f"{SCHEMA_FILE}: {error}") from error

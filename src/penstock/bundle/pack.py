@@ -26,6 +26,7 @@ from penstock.bundle.subject import Subject, as_frame, subject_of
 from penstock.bundle.write import Identity, sealed, write_bundle
 from penstock.errors import ModelFailed
 from penstock.schema import Check, Columns, Schema
+from penstock.schema.yaml_form import schema_to_yaml
 
 
 class PackOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,7 +80,7 @@ def pack(
     check_golden(golden, built.predictor, check=Check(subject.schema, max_text=1 << 20), outputs=subject.outputs)
     files = {
         built.model_file: built.data,
-        SCHEMA_FILE: subject.schema.to_yaml().encode(),
+        SCHEMA_FILE: schema_to_yaml(subject.schema).encode(),
         OUTPUTS_FILE: _pretty(subject.outputs),
         GOLDEN_FILE: msgspec.json.encode(golden),
         "proof.json": _pretty(built.proof),

@@ -58,9 +58,10 @@ class DirectorySource:
             raise BundleRefused(f"{name}: the file is missing") from None
         except OSError as error:
             raise BundleRefused(f"{name}: not a plain file that can be read ({error.strerror})") from error
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            os.close(handle)
+            raise BundleRefused(f"{name}: not a plain file")
         with os.fdopen(handle, "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise BundleRefused(f"{name}: not a plain file")
             return _bounded(file.read(limit_bytes + 1), name, limit_bytes)
 
 

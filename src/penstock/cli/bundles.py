@@ -14,6 +14,7 @@ BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle: a 
 
 
 def pack(
+    *,
     model: Annotated[Path, typer.Argument(help="A fitted scikit-learn model: .skops, or .joblib/.pkl.")],
     name: Annotated[str, typer.Option(help="The model's name, as it will be in URLs.")],
     sample: Annotated[Path, typer.Option(help="The training rows: .csv, .parquet or .jsonl.")],
@@ -38,7 +39,7 @@ def pack(
     from penstock.bundle.pack import PackOptions
     from penstock.bundle.pack import pack as seal
     from penstock.bundle.tables import read_table, split_target
-    from penstock.schema import Schema
+    from penstock.schema.yaml_form import schema_from_yaml
 
     rows, _ = split_target(read_table(sample), target)
     unseen = None if holdout is None else split_target(read_table(holdout), target, required=True)
@@ -48,7 +49,7 @@ def pack(
             name=name,
             sample=rows,
             holdout=unseen,
-            schema=None if schema is None else Schema.from_yaml(schema.read_text(encoding="utf-8")),
+            schema=None if schema is None else schema_from_yaml(schema.read_text(encoding="utf-8")),
             out=out,
             options=PackOptions(description=description, is_archive=archive, progress=step),
         )

@@ -6,8 +6,11 @@ import sys
 
 import typer
 
-from penstock.cli import bundles, demo, predict, serve
+from penstock.cli.bundles import inspect, pack, verify
+from penstock.cli.demo import demo
+from penstock.cli.predict import predict
 from penstock.cli.screen import fail
+from penstock.cli.serve import serve
 from penstock.errors import PenstockError, SettingsError
 
 _NO, _WRONG_USE = 1, 2
@@ -21,12 +24,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Serve trained tabular models with the numbers of training, and a record of every answer.",
 )
-app.command("demo")(demo.demo)
-app.command("pack")(bundles.pack)
-app.command("inspect")(bundles.inspect)
-app.command("verify")(bundles.verify)
-app.command("serve")(serve.serve)
-app.command("predict")(predict.predict)
+app.command("demo")(demo)
+app.command("pack")(pack)
+app.command("inspect")(inspect)
+app.command("verify")(verify)
+app.command("serve")(serve)
+app.command("predict")(predict)
 
 
 def main() -> None:

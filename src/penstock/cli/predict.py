@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 
 def predict(
+    *,
     model: Annotated[str, typer.Argument(metavar="NAME", help="A model's name, or with --bundle the bundle itself.")],
     rows: Annotated[Path, typer.Argument(help="The rows: .json, .jsonl, .csv or .parquet; - reads JSON from stdin.")],
     url: Annotated[str, typer.Option(help="The server.")] = "http://127.0.0.1:8080",

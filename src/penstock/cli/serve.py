@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 
 def serve(
+    *,
     bundle: Annotated[
         list[Path] | None, typer.Option("--bundle", help="A bundle to serve; may be given several times.")
     ] = None,
@@ -49,11 +50,11 @@ def serve(
         return
     if not bundle:
         raise typer.BadParameter("give at least one --bundle; `penstock demo` shows how one is made")
-    from penstock import app
+    from penstock.app import serve as run
     from penstock.cli.logs import set_up_logs
 
     set_up_logs(loaded.settings.log)
-    app.serve(loaded.settings, bundle, on_start=_announce)
+    run(loaded.settings, bundle, on_start=_announce)
 
 
 def _announce(started: Started) -> None:

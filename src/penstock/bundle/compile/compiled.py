@@ -7,7 +7,9 @@ from typing import Any
 import msgspec
 
 from penstock.bundle.compile.canonical import finished, serialised
-from penstock.bundle.compile.graph import Graph
+from penstock.bundle.compile.feature import Feature
+from penstock.bundle.compile.feature import Features
+from penstock.bundle.compile.graph import Graph, field_tensor, field_tensor
 from penstock.bundle.compile.inputs import features_of
 from penstock.bundle.compile.lower import lower_answer
 from penstock.bundle.compile.refusal import NotCompilable
@@ -28,22 +30,35 @@ def compile_graph(estimator: Any, schema: Schema, outputs: OutputSpec) -> Compil
     Raises NotCompilable naming the step and the reason. Not thread-safe with regard to the estimator.
     """
     graph = Graph()
+    answer = lower_answer(graph, estimator, compiled_features(graph, estimator, schema))
+    missing = [name for name in outputs.names if name not in answer]
+    if missing:
+        raise NotCompilable(type(estimator).__name__, f"its graph has no output {', '.join(missing)}")
+    read = {name for node in graph.nodes for name in node.input}
+    lacking = [name for name in absent if field_tensor(name) in read]
+    if lacking:
+        raise NotCompilable("schema", f"the estimator reads the columns {lacking}, which the schema lacks")
+    model = finished(graph, answer, schema, outputs)
+    _refuse_instants(graph, schema)
+    return Compiled(graph=serialised(model), recipe=tuple(graph.recipe))
+
+
+def compiled_features(graph: Graph, estimator: Any, schema: Schema) -> Features:
+    """The features that the estimator's first step gets, in the order of its columns."""
     names = fitted_names(estimator) or schema.names
     unknown = [name for name in names if name not in schema.names]
     if unknown:
         raise NotCompilable("schema", f"the estimator was fitted with the columns {unknown}, which the schema lacks")
     made = dict(zip(schema.names, features_of(graph, schema), strict=True))
-    stamps = {field.name for field in schema.fields if field.type == "timestamp"}
-    answer = lower_answer(graph, estimator, tuple(made[name] for name in names))
-    missing = [name for name in outputs.names if name not in answer]
-    if missing:
-        raise NotCompilable(type(estimator).__name__, f"its graph has no output {', '.join(missing)}")
-    model = finished(graph, answer, schema, outputs)
+    return tuple(made[name] for name in names)
+
+
+def _refuse_instants(graph: Graph, schema: Schema) -> None:
     used = {name for node in graph.nodes for name in node.input}
-    timed = sorted(name for name in stamps if f"field:{name}" in used)
+    instants = {field.name for field in schema.fields if field.type == "timestamp"}
+    timed = sorted(name for name in instants if field_tensor(name) in used)
     if timed:
         raise NotCompilable("schema", f"the fields {timed} are instants, which only the native flavour reads")
-    return Compiled(graph=serialised(model), recipe=tuple(graph.recipe))
 
 
 def fitted_names(estimator: Any) -> tuple[str, ...] | None:

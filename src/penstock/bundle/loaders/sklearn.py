@@ -56,7 +56,7 @@ class SklearnPredictor:
         """What the estimator takes: its training frame, or an array for one that was fitted on an array."""
         frame = frame_of(columns, self.schema)
         if self._names is not None:
-            return frame[self._names]
+            return frame[[name for name in self._names if name in frame.columns]]  # dropped columns may be absent
         mixed = any(dtype == object for dtype in frame.dtypes)
         return np.asarray(frame.to_numpy(dtype=object if mixed else None))
 

@@ -14,7 +14,7 @@ from penstock.errors import SchemaViolation
 from penstock.schema import Check
 from penstock.testing import strategies
 
-MANY = settings(max_examples=800, deadline=None, suppress_health_check=list(HealthCheck))
+MANY = settings(max_examples=600, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def typed_columns(check, text, form):

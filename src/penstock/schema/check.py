@@ -6,17 +6,18 @@ one of the two raises msgspec.ValidationError does the `second_pass` look for ev
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import attrgetter, is_not
 from typing import Any, Final, TypeAlias
 
 import msgspec
 from msgspec.structs import astuple, replace
 
-from penstock.schema.columns import Columns
+from penstock.schema.columns import MISSING_TEXT, Columns
 from penstock.schema.field import Schema
 from penstock.schema.layout import Layout
 from penstock.schema.plain import plain_value
-from penstock.schema.rule import Rule
+from penstock.schema.rule import RESERVED, Rule
 from penstock.schema.walk import Findings, Form, Walk
 
 Row: TypeAlias = msgspec.Struct
@@ -46,7 +47,10 @@ class Check:
     def __init__(self, schema: Schema, max_text: int = LONGEST_TEXT) -> None:
         self.schema = schema
         self._rules = [Rule(field, f"f{index}", max_text) for index, field in enumerate(schema.fields)]
-        self._late = [rule for rule in self._rules if rule.finish is not None]
+        self._free_texts = _getter([rule.attribute for rule in self._rules if rule.is_free_text])
+        self._late = [
+            (rule.attribute, rule.finish) for rule in self._rules if rule.finish is not None and not rule.is_free_text
+        ]
         self._has_defaults = any(rule.has_default for rule in self._rules)
         self._layout = Layout(schema)
         self.row: type[Row] = self._struct("Row", {rule: rule.annotation for rule in self._rules})
@@ -80,19 +84,22 @@ class Check:
 
         Raises msgspec.ValidationError, as the decoder does, for what its types could not say.
         """
+        if self._free_texts is not None:
+            for row in rows:
+                if MISSING_TEXT in self._free_texts(row):
+                    raise msgspec.ValidationError(f"Expected {RESERVED}")
         if not self._late:
             return Batch(rows, False)
         settled = [self._settled(row) for row in rows]
-        changed = any(new is not old for new, old in zip(settled, rows, strict=True))
-        return Batch(settled, changed)
+        return Batch(settled, any(map(is_not, settled, rows)))
 
     def _settled(self, row: Row) -> Row:
         changes: dict[str, object] = {}
-        for rule in self._late:
-            value = getattr(row, rule.attribute)
-            final = rule.finish(value)  # type: ignore[misc]  # `_late` has only rules that finish
+        for attribute, finish in self._late:
+            value = getattr(row, attribute)
+            final = finish(value)
             if final is not value:
-                changes[rule.attribute] = final
+                changes[attribute] = final
         return replace(row, **changes) if changes else row
 
     def columns(self, rows: Sequence[Row]) -> Columns:
@@ -155,6 +162,12 @@ class Check:
         it does not.
         """
         return Walk(self._rules, ignores_extra=self.schema.on_extra == "ignore").findings(objects, path, form)
+
+
+def _getter(attributes: list[str]) -> Callable[[Row], tuple[Any, ...]] | None:
+    """A function that takes these attributes of a row, as a tuple; None when there are none."""
+    # One of them is taken twice: of a single attribute, attrgetter would give the bare value.
+    return attrgetter(attributes[0], *attributes) if attributes else None
 
 
 def _list_of(rule: Rule) -> Any:

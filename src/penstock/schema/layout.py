@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from itertools import chain
 from operator import itemgetter
 from typing import Any, Final
 
@@ -32,10 +33,9 @@ class Layout:
         self._number_count, self._text_count = len(numbers), len(texts)
         self._pick_numbers, self._pick_texts = _picker(numbers), _picker(texts)
         grouped = [*numbers, *texts, *self._instants]
-        # A schema whose numbers stand first needs no reordering.
-        self._in_order = (
-            None if grouped == sorted(grouped) else _picker([grouped.index(place) for place in range(len(types))])
-        )
+        # A schema whose numbers stand before its texts, the usual case, needs no reordering.
+        is_in_order = grouped == sorted(grouped) and not self._instants
+        self._in_order = None if is_in_order else _picker([grouped.index(place) for place in range(len(types))])
 
     def columns(self, rows: Sequence[msgspec.Struct]) -> Columns:
         """One array per field for n settled rows; see `Columns` for the dtypes."""
@@ -44,15 +44,13 @@ class Layout:
         values: tuple[Any, ...] = astuple(rows[0]) if count == 1 else tuple(zip(*map(astuple, rows), strict=True))
         if not count:
             values = ((),) * len(self._names)
-        arrays: list[np.ndarray] = []
-        if self._number_count:
-            arrays.extend(np.array(self._pick_numbers(values), np.float64).reshape(self._number_count, count))
-        if self._text_count:
-            arrays.extend(np.array(self._pick_texts(values), object).reshape(self._text_count, count))
-        for place in self._instants:
-            arrays.append(_instants(values[place : place + 1] if count == 1 else values[place]))
-        in_order = arrays if self._in_order is None else self._in_order(arrays)
-        return dict(zip(self._names, in_order, strict=True))
+        numbers = np.array(self._pick_numbers(values), np.float64).reshape(self._number_count, count)
+        texts = np.array(self._pick_texts(values), object).reshape(self._text_count, count)
+        if self._in_order is None:
+            # As many arrays as names, by construction: asking zip to see to it would cost an eighth of this function.
+            return dict(zip(self._names, chain(numbers, texts)))  # noqa: B905
+        instants = [_instants(values[place : place + 1] if count == 1 else values[place]) for place in self._instants]
+        return dict(zip(self._names, self._in_order([*numbers, *texts, *instants]), strict=True))
 
 
 def _picker(places: list[int]) -> Callable[[Sequence[Any]], Sequence[Any]]:

@@ -41,6 +41,10 @@ class Rule:
         self._finish_given = self._finish_of_type()
         self._default: Value = self.take(field.default) if self.has_default else None
         self.finish: Finish | None = self._finish if self._finish_given is not None or self.has_default else None
+        if not self.has_default and not field.nullable:
+            self.finish = self._finish_given
+        # For a free text only the reserved one is left to refuse, which `Check.settle` does for many at once.
+        self.is_free_text = self._finish_given == self._finish_text and not self.has_default
 
     def take(self, value: object) -> Value:
         """The final value for a present `value` (decoded JSON, or a datetime); raises msgspec.ValidationError."""
@@ -96,7 +100,8 @@ class Rule:
         return final
 
     def _finish_instant(self, value: datetime) -> Value:
-        if not EARLIEST <= value <= LATEST:
+        # Nearly all are far inside the range, and comparing datetimes of different offsets is slow.
+        if not 1677 < value.year < 2262 and not EARLIEST <= value <= LATEST:
             raise self.refuse()
         return value
 

@@ -26,7 +26,7 @@ def finished(graph: Graph, answer: Answer, schema: Schema, outputs: OutputSpec) 
     ends = {answer[name]: name for name in outputs.names}
     nodes = _living(graph.nodes, set(ends))
     texts = {field.name for field in schema.fields if field.type in ("string", "category", "timestamp")}
-    fields = list(dict.fromkeys(name[len("field:") :] for node in nodes if node.op_type == PICK for name in node.input))
+    fields = _fields_of(nodes)
     packed = {"numbers": [f for f in fields if f not in texts], "texts": [f for f in fields if f in texts]}
     writer = _Writer(graph, packed)
     for node in nodes:
@@ -44,6 +44,15 @@ def finished(graph: Graph, answer: Answer, schema: Schema, outputs: OutputSpec) 
         model, {f"penstock.{name}": json.dumps(of, ensure_ascii=False) for name, of in packed.items()}
     )
     return model
+
+
+def fields_read(graph: Graph, ends: set[str]) -> list[str]:
+    """The names of the raw fields that these tensors depend on."""
+    return _fields_of(_living(graph.nodes, ends))
+
+
+def _fields_of(nodes: list[onnx.NodeProto]) -> list[str]:
+    return list(dict.fromkeys(name[len("field:") :] for node in nodes if node.op_type == PICK for name in node.input))
 
 
 def serialised(model: onnx.ModelProto) -> bytes:

@@ -6,10 +6,9 @@ from typing import Any
 
 import msgspec
 
-from penstock.bundle.compile.canonical import finished, serialised
-from penstock.bundle.compile.feature import Feature
-from penstock.bundle.compile.feature import Features
-from penstock.bundle.compile.graph import Graph, field_tensor, field_tensor
+from penstock.bundle.compile.canonical import fields_read, finished, serialised
+from penstock.bundle.compile.feature import Feature, Features
+from penstock.bundle.compile.graph import Graph, field_tensor
 from penstock.bundle.compile.inputs import features_of
 from penstock.bundle.compile.lower import lower_answer
 from penstock.bundle.compile.refusal import NotCompilable
@@ -27,38 +26,34 @@ class Compiled(msgspec.Struct, frozen=True):
 def compile_graph(estimator: Any, schema: Schema, outputs: OutputSpec) -> Compiled:
     """The graph of a fitted estimator whose frame has the schema's fields as columns.
 
-    Raises NotCompilable naming the step and the reason. Not thread-safe with regard to the estimator.
+    Columns that the estimator was fitted with and drops need no field. Raises NotCompilable naming the step and the
+    reason. Not thread-safe with regard to the estimator.
     """
     graph = Graph()
     answer = lower_answer(graph, estimator, compiled_features(graph, estimator, schema))
     missing = [name for name in outputs.names if name not in answer]
     if missing:
         raise NotCompilable(type(estimator).__name__, f"its graph has no output {', '.join(missing)}")
-    read = {name for node in graph.nodes for name in node.input}
-    lacking = [name for name in absent if field_tensor(name) in read]
-    if lacking:
-        raise NotCompilable("schema", f"the estimator reads the columns {lacking}, which the schema lacks")
+    _refuse_unreadable(graph, {answer[name] for name in outputs.names}, schema)
     model = finished(graph, answer, schema, outputs)
-    _refuse_instants(graph, schema)
     return Compiled(graph=serialised(model), recipe=tuple(graph.recipe))
 
 
 def compiled_features(graph: Graph, estimator: Any, schema: Schema) -> Features:
     """The features that the estimator's first step gets, in the order of its columns."""
-    names = fitted_names(estimator) or schema.names
-    unknown = [name for name in names if name not in schema.names]
-    if unknown:
-        raise NotCompilable("schema", f"the estimator was fitted with the columns {unknown}, which the schema lacks")
     made = dict(zip(schema.names, features_of(graph, schema), strict=True))
-    return tuple(made[name] for name in names)
+    names = fitted_names(estimator) or schema.names
+    return tuple(made.get(name) or Feature(tensor=field_tensor(name), index=0, kind="number") for name in names)
 
 
-def _refuse_instants(graph: Graph, schema: Schema) -> None:
-    used = {name for node in graph.nodes for name in node.input}
-    instants = {field.name for field in schema.fields if field.type == "timestamp"}
-    timed = sorted(name for name in instants if field_tensor(name) in used)
-    if timed:
-        raise NotCompilable("schema", f"the fields {timed} are instants, which only the native flavour reads")
+def _refuse_unreadable(graph: Graph, ends: set[str], schema: Schema) -> None:
+    read = fields_read(graph, ends)
+    lacking = [name for name in read if name not in schema.names]
+    if lacking:
+        raise NotCompilable("schema", f"the estimator reads the columns {lacking}, which the schema lacks")
+    instants = [field.name for field in schema.fields if field.type == "timestamp" and field.name in read]
+    if instants:
+        raise NotCompilable("schema", f"the fields {instants} are instants, which only the native flavour reads")
 
 
 def fitted_names(estimator: Any) -> tuple[str, ...] | None:

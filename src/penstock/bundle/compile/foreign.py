@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 from skl2onnx import convert_sklearn
-from skl2onnx.common.data_types import DoubleTensorType, StringTensorType
+from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType, StringTensorType
 
 from penstock.bundle.compile.answers import Answer, column_of
 from penstock.bundle.compile.feature import Feature, Features
@@ -61,10 +61,10 @@ def _inlined(graph: Graph, fitted: Any, features: Features, step: str) -> list[t
     kinds = {feature.kind for feature in features}
     if len(kinds) != 1:
         raise NotCompilable(step, f"{type(fitted).__name__} over numbers and texts together")
-    data = DoubleTensorType if kinds == {"number"} else StringTensorType
-    model = _converted(fitted, data([None, len(features)]), step)
-    graph.recipe.append(f"{step}: by the converter of skl2onnx, in double")
-    renamed = {model.graph.input[0].name: graph.matrix(features), "": ""}
+    raw = graph.matrix(features)
+    model, is_single = _in_any_precision(fitted, kinds == {"number"}, len(features), step)
+    graph.recipe.append(f"{step}: by the converter of skl2onnx, in {'single' if is_single else 'double'} precision")
+    renamed = {model.graph.input[0].name: graph.cast(raw, TensorProto.FLOAT) if is_single else raw, "": ""}
     prefix = f"f{len(graph.nodes)}."
     for tensor in model.graph.initializer:
         kept = onnx.TensorProto()
@@ -81,6 +81,16 @@ def _inlined(graph: Graph, fitted: Any, features: Features, step: str) -> list[t
         copied.output.extend(renamed[name] for name in node.output)
         graph.adopt(copied)
     return [(renamed[out.name], out.type.tensor_type.elem_type) for out in model.graph.output]
+
+
+def _in_any_precision(fitted: Any, is_number: bool, width: int, step: str) -> tuple[onnx.ModelProto, bool]:
+    """In double where the converter takes it; some know single precision only, and then the proof has the word."""
+    if not is_number:
+        return _converted(fitted, StringTensorType([None, width]), step), False
+    try:
+        return _converted(fitted, DoubleTensorType([None, width]), step), False
+    except NotCompilable:
+        return _converted(fitted, FloatTensorType([None, width]), step), True
 
 
 def _converted(fitted: Any, kind: Any, step: str) -> onnx.ModelProto:

@@ -12,7 +12,6 @@ from penstock.bundle.compile.answers import Answer, column_of, complement, label
 from penstock.bundle.compile.feature import Features
 from penstock.bundle.compile.graph import Graph
 from penstock.bundle.compile.numeric import numbers_only
-from penstock.bundle.compile.refusal import NotCompilable
 
 
 def is_linear_regressor(estimator: Any) -> bool:
@@ -26,7 +25,18 @@ def is_linear_classifier(estimator: Any) -> bool:
     """Whether `predict` is scikit-learn's own rule over `X @ coef + intercept`."""
     own = getattr(type(estimator), "predict", None)
     known = (LinearClassifierMixin.predict, RidgeClassifier.predict)
-    return own in known and hasattr(estimator, "coef_")
+    return (
+        own in known
+        and hasattr(estimator, "coef_")
+        and (not hasattr(estimator, "predict_proba") or _is_logistic(estimator))
+    )
+
+
+def _is_logistic(estimator: Any) -> bool:
+    """Whether the probabilities are the logistic function, or the softmax, of the scores."""
+    return isinstance(estimator, LogisticRegression) or (
+        isinstance(estimator, SGDClassifier) and estimator.loss == "log_loss"
+    )
 
 
 def linear_regressor(graph: Graph, estimator: Any, features: Features, step: str) -> Answer:
@@ -48,7 +58,7 @@ def linear_classifier(graph: Graph, estimator: Any, features: Features, step: st
     label = label_where(graph, "Greater", scores) if binary else label_of_largest(graph, scores)
     answer = {"label": label}
     if hasattr(estimator, "predict_proba"):
-        answer["probabilities"] = _probabilities(graph, estimator, scores, step)
+        answer["probabilities"] = _probabilities(graph, estimator, scores)
     return answer
 
 
@@ -62,14 +72,10 @@ def _scores(graph: Graph, estimator: Any, features: Features, step: str) -> str:
     return graph.add("Add", [raw, graph.constant(offset.reshape(1, -1).copy())], width=weights.shape[1])
 
 
-def _probabilities(graph: Graph, estimator: Any, scores: str, step: str) -> str:
+def _probabilities(graph: Graph, estimator: Any, scores: str) -> str:
     width = graph.widths[scores]
     if isinstance(estimator, LogisticRegression) and width > 1:
         return graph.add("Softmax", [scores], width=width, axis=1)
-    if not isinstance(estimator, LogisticRegression) and not (
-        isinstance(estimator, SGDClassifier) and estimator.loss == "log_loss"
-    ):
-        raise NotCompilable(step, f"the probabilities of {type(estimator).__name__} have no exact form here")
     each = graph.add("Sigmoid", [scores], width=width)
     if width == 1:
         return complement(graph, each)

@@ -242,6 +242,18 @@ def test_python_values_that_json_could_not_carry_are_refused(kind, value):
     assert [violation.path for violation in caught.value.violations] == ["$[0].x"]
 
 
+def test_rows_that_are_no_mappings_are_told():
+    """A row of another shape, a name that is no text, and a number beyond printing are violations, not tracebacks."""
+    check = Check(Schema(fields=(Field(name="x", type="float"),)))
+    with pytest.raises(SchemaViolation) as caught:
+        check.from_objects([3, {"x": 10**5000}, {"x": 1, 7: 2}])
+    assert [(violation.path, violation.got) for violation in caught.value.violations] == [
+        ("$[0]", "`number`"),
+        ("$[1].x", "`number`"),
+        ('$[2]["7"]', "`number`"),
+    ]
+
+
 def test_instants_are_rounded_to_the_microsecond_alike():
     """pandas' nanoseconds and the ninth digit of a text come to the same microsecond."""
     check = Check(Schema(fields=(Field(name="x", type="timestamp"),)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,7 +20,7 @@ def test_the_example_row_is_valid(schema):
     assert Check(schema).violations([json.loads(json.dumps(example_row(schema)))]).violations == []
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(st.data())
 def test_the_document_is_plain_json_about_every_field(data):
     """Every field stands in the document, and is required exactly when it has no default."""
@@ -59,3 +60,16 @@ def test_options_become_keywords():
         "additionalProperties": True,
     }
     assert expected == json_schema(schema, max_text=50)
+
+
+@settings(max_examples=120, deadline=None)
+@given(st.data())
+def test_rows_that_the_check_takes_are_valid_by_json_schema(data):
+    """A validator of JSON Schema 2020-12 takes the document, and every row that the check takes."""
+    jsonschema = pytest.importorskip("jsonschema", reason="needs jsonschema, of the dev extra")
+    schema = data.draw(strategies.schemas())
+    document = json_schema(schema)
+    jsonschema.Draft202012Validator.check_schema(document)
+    validator = jsonschema.Draft202012Validator(document)
+    row = data.draw(strategies.rows_of(schema))
+    assert [error.message for error in validator.iter_errors(row)] == []

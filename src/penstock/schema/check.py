@@ -16,7 +16,7 @@ from msgspec.structs import astuple, replace
 from penstock.schema.columns import MISSING_TEXT, Columns
 from penstock.schema.field import Schema
 from penstock.schema.layout import Layout
-from penstock.schema.plain import plain_value
+from penstock.schema.plain import plain_row
 from penstock.schema.rule import RESERVED, Rule
 from penstock.schema.walk import Findings, Form, Walk
 
@@ -130,7 +130,7 @@ class Check:
 
         Raises SchemaViolation with all violations; its paths begin with `$[0]`.
         """
-        plain = [{plain_value(name): plain_value(value) for name, value in row.items()} for row in rows]
+        plain = [plain_row(row) for row in rows]
         try:
             return self.settle(self._converted(plain, "rows"))
         except msgspec.ValidationError:

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
 from penstock.schema.soundness import is_text
+
+
+def plain_row(row: object) -> object:
+    """`row` with plain names and values; what is no mapping is given back for the check to refuse."""
+    if not isinstance(row, Mapping):
+        return row
+    return {plain_value(name): plain_value(value) for name, value in row.items()}
 
 
 def plain_value(value: object) -> object:

@@ -48,7 +48,11 @@ def shown(value: object, pii: str | None = None) -> str:
         return f"(masked: {pii})"
     if isinstance(value, str):
         value = value[: LONGEST_SHOWN + 1]
-    text = json.dumps(value, ensure_ascii=False, default=repr)
+    try:
+        text = json.dumps(value, ensure_ascii=False, default=repr)
+    except (ValueError, RecursionError):
+        # Only a Python caller has these: an integer of thousands of digits, a list that holds itself.
+        return json_type(value)
     return text if len(text) <= LONGEST_SHOWN else text[: LONGEST_SHOWN - 1] + "…"
 
 

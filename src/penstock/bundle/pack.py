@@ -83,13 +83,13 @@ def pack(
         SCHEMA_FILE: schema_to_yaml(subject.schema).encode(),
         OUTPUTS_FILE: _pretty(subject.outputs),
         GOLDEN_FILE: msgspec.json.encode(golden),
-        "proof.json": _pretty(built.proof),
+        "proof.json": _pretty(built.verdict),
         "environment.json": _pretty(environment()),
         "provenance.json": _pretty(_provenance(subject, options)),
         **_described(subject, built, holdout, stated(evaluation)),
     }
     options.progress("sealing")
-    identity = Identity(name, built.flavour, built.loader, built.model_file)
+    identity = Identity(name, built.verdict.flavour, built.loader, built.model_file)
     return Bundle.open(write_bundle(sealed(identity, files), Path(out), name, is_archive=options.is_archive))
 
 

@@ -1,0 +1,95 @@
+"""Which flavour a model gets: compiled where that is proven exact, else native, and the bundle says why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Literal
+
+import msgspec
+
+from penstock.bundle.compile import Blame, NotCompilable, Proof, Proven, blame, compile_graph, prove
+from penstock.bundle.loaders.onnx import load_onnx
+from penstock.bundle.loaders.sklearn import dump_skops, load_sklearn
+from penstock.bundle.predictor import Predictor
+from penstock.bundle.subject import Subject
+from penstock.errors import BundleRefused
+from penstock.schema import Columns
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """`proof.json`: how the flavour was decided.
+
+    - `recipe`: how each step was written into the graph.
+    - `native_because`: the step, the reason and a line of advice where the model stays native.
+    - `proof`: the comparison with the original; None where there was no graph to compare.
+    """
+
+    flavour: Literal["onnx", "native"]
+    recipe: tuple[str, ...] = ()
+    native_because: Blame | None = None
+    proof: Proof | None = None
+
+
+class Built(msgspec.Struct, frozen=True, kw_only=True):
+    """The model file, its loaded predictor, the verdict, and the rows that the proof made against it."""
+
+    verdict: Verdict
+    loader: str
+    model_file: str
+    data: bytes
+    predictor: Predictor
+    adversarial: Columns
+
+
+def build(
+    subject: Subject, *, budget: int, trusted: Collection[str] = (), progress: Callable[[str], None]
+) -> Built:
+    """Compile and prove `subject`; keep it native when either fails.
+
+    Raises PackRefused naming the step that can be neither.
+    """
+    progress("compiling")
+    try:
+        compiled = compile_graph(subject.estimator, subject.schema, subject.outputs)
+        candidate = load_onnx(compiled.graph, subject.schema, subject.outputs)
+    except NotCompilable as refusal:
+        return _native(subject, Blame(refusal.step, refusal.reason, _STAYS_NATIVE), None, trusted)
+    except BundleRefused as refusal:
+        return _native(subject, Blame("graph", str(refusal), _STAYS_NATIVE), None, trusted)
+    proven = prove(
+        subject.original,
+        candidate,
+        estimator=subject.estimator,
+        schema=subject.schema,
+        outputs=subject.outputs,
+        columns=subject.columns,
+        budget=budget,
+        progress=progress,
+    )
+    if not proven.proof.is_exact:
+        progress("looking for the step that differs")
+        return _native(subject, blame(subject.original, proven.proof, subject.schema), proven, trusted)
+    return Built(
+        verdict=Verdict(flavour="onnx", recipe=compiled.recipe, proof=proven.proof),
+        loader="onnx",
+        model_file="model.onnx",
+        data=compiled.graph,
+        predictor=candidate,
+        adversarial=proven.adversarial,
+    )
+
+
+_STAYS_NATIVE = "It stays native: exact, but slower. docs/exactness.md lists what is compiled"
+
+
+def _native(subject: Subject, why: Blame, proven: Proven | None, trusted: Collection[str]) -> Built:
+    data = dump_skops(subject.estimator, trusted)
+    nothing: Columns = {name: column[:0] for name, column in subject.columns.items()}
+    return Built(
+        verdict=Verdict(flavour="native", native_because=why, proof=None if proven is None else proven.proof),
+        loader="sklearn",
+        model_file="model.skops",
+        data=data,
+        predictor=load_sklearn(data, subject.schema, subject.outputs, trusted),
+        adversarial=nothing if proven is None else proven.adversarial,
+    )

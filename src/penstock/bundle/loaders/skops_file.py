@@ -19,6 +19,7 @@ import skops.io
 from penstock.errors import BundleRefused, PackRefused
 
 KNOWN_TYPES: Final = (
+    "numpy.dtype",
     "_loss.CyHalfBinomialLoss",
     "_loss.CyHalfMultinomialLoss",
     "_loss.CyHalfSquaredError",

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from reference_check import Refused, column_values
 
 from penstock.errors import SchemaViolation
-from penstock.schema import Check
+from penstock.schema import Check, Field, Schema
 from penstock.testing import strategies
 
 MANY = settings(max_examples=600, deadline=None, suppress_health_check=list(HealthCheck))
@@ -102,7 +102,35 @@ def test_tables_are_judged_as_the_reference_judges_them(data):
     judge(schema, data.draw(strategies.table_texts_near(schema)), "table")
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"type": "float"},
+        {"type": "float", "allowed": (1, 2.5)},
+        {"type": "float", "range": (0, 2.5)},
+        {"type": "int"},
+        {"type": "int", "coerce": True},
+        {"type": "int", "coerce": True, "range": (-1, 3)},
+        {"type": "int", "coerce": True, "allowed": (1, 3)},
+        {"type": "bool"},
+        {"type": "string"},
+        {"type": "string", "allowed": ("", "3")},
+        {"type": "category", "allowed": ("é", "None")},
+        {"type": "category", "allowed": ("é",), "on_unknown": "accept"},
+        {"type": "category", "allowed": ("é",), "on_unknown": "map", "unknown_as": "é"},
+        {"type": "timestamp"},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("nullable", [False, True])
+def test_odd_values_are_judged_as_the_reference_judges_them(options, nullable):
+    """Each odd value, those beside the limits of a type among them, meets each kind of field."""
+    schema = Schema(fields=(Field(name="x", nullable=nullable, **options),))
+    for token in strategies.ODD_TOKENS:
+        judge(schema, f'[{{"x": {token}}}]', "rows")
+
+
+@settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_python_rows_are_judged_as_json_rows(data):
     """Plain Python rows give the rows that the same JSON gives, or a SchemaViolation where that is refused."""
@@ -119,7 +147,7 @@ def test_python_rows_are_judged_as_json_rows(data):
         assert expected == check.from_objects(objects)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_rows_that_keep_to_the_schema_are_taken(data):
     """What the strategies call a valid row has no violation, and its record reads back as the same row."""

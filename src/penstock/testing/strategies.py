@@ -19,7 +19,7 @@ _FIRST: Final = datetime(1678, 1, 1)
 _LAST: Final = datetime(2261, 12, 31)
 
 # Values of every JSON kind that are wrong for most fields, or right by a hair.
-_ODD_TOKENS: Final = (
+ODD_TOKENS: Final = (
     *("null", "true", "false", "0", "-0", "-0.0", "1", "3.0", "1e2", "2.5", "-1", "1e-400", "1e308", "[]", "{}", "[1]"),
     *("9007199254740992", "9007199254740993", "-9007199254740993", "9007199254740992.0", "1e16", "9" * 400),
     *('""', '"3"', '"true"', '"None"', '"nan"', '"\\u00e9"', '"\\uffffmissing"', '"a\\u0000"', '{"a": null}'),
@@ -137,7 +137,7 @@ def tokens_near(field: Field) -> SearchStrategy[str]:
     right = values_of(field).map(lambda value: json.dumps(value, ensure_ascii=False))
     beside = [json.dumps(value) for value in _beside(field)]
     near = st.sampled_from(beside) if beside else st.nothing()
-    return st.one_of(right, right, right, near, st.sampled_from(_ODD_TOKENS))
+    return st.one_of(right, right, right, near, st.sampled_from(ODD_TOKENS))
 
 
 def _beside(field: Field) -> Sequence[Any]:
@@ -156,7 +156,7 @@ def row_texts_near(draw: DrawFn, schema: Schema) -> str:
     if change == "drop":
         members.pop(draw(st.integers(0, len(members) - 1)))
     elif change == "extra":
-        members.append((draw(field_names()), draw(st.sampled_from(_ODD_TOKENS))))
+        members.append((draw(field_names()), draw(st.sampled_from(ODD_TOKENS))))
     elif change == "twice":
         field = draw(st.sampled_from(schema.fields))
         members.append((field.name, draw(tokens_near(field))))
@@ -174,7 +174,7 @@ def list_texts_near(draw: DrawFn, schema: Schema) -> str:
     if change == "short":
         tokens.pop()
     elif change == "long":
-        tokens.append(draw(st.sampled_from(_ODD_TOKENS)))
+        tokens.append(draw(st.sampled_from(ODD_TOKENS)))
     return "[" + ", ".join(tokens) + "]"
 
 

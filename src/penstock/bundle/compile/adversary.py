@@ -11,7 +11,7 @@ from penstock.bundle.compile.lattice import lattice_of
 from penstock.bundle.compile.rows import count_of, joined, repeated, taken, with_values
 from penstock.schema import Columns, Field, Schema
 
-_BASES = 8
+_BASES = 32
 _MOST_CATEGORIES = 256
 _STRANGE_TEXTS = ("\u2603 never seen", "", " ", "nan", "None", "NaN", "0", "1.0", "\u00e9\u4f60\U0001f600", "x" * 300)
 _NUMBERS = (0.0, -0.0, 1e-300, -1e-300, 5e-324, 1.0, -1.0, 1e18, -1e18, 1e300, -1e300)

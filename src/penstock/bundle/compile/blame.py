@@ -25,14 +25,6 @@ from penstock.schema import Columns, Schema
 _SAME = 1e-9
 
 
-class Blame(msgspec.Struct, frozen=True):
-    """The step that decided against the graph, how it shows, and what to do about it."""
-
-    step: str
-    reason: str
-    advice: str
-
-
 def blame(original: SklearnPredictor, proof: Proof, schema: Schema) -> Blame:
     """The first step of the pipeline whose graph differs from the original on the row that decided.
 

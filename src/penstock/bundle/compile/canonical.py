@@ -13,7 +13,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from penstock.bundle.compile.answers import Answer
-from penstock.bundle.compile.graph import ML, OPSET, OPSET_ML, PICK, Graph
+from penstock.bundle.compile.graph import FOREIGN, ML, OPSET, OPSET_ML, PICK, Graph, reads
 from penstock.bundle.outputs import OutputSpec
 from penstock.schema import Schema
 
@@ -65,7 +65,7 @@ def _living(nodes: list[onnx.NodeProto], wanted: set[str]) -> list[onnx.NodeProt
     kept = []
     for node in reversed(nodes):
         if wanted.intersection(node.output):
-            wanted.update(node.input)
+            wanted.update(reads(node))
             kept.append(node)
     return kept[::-1]
 
@@ -97,12 +97,20 @@ class _Writer:
         copied.CopyFrom(node)
         copied.name = ""
         inputs = [self._read(name) for name in node.input]
+        for name in sorted(reads(node)):
+            if name in self._graph.constants:
+                self._read(name)
         del copied.input[:], copied.output[:]
         copied.input.extend(inputs)
         for place, name in enumerate(node.output):
-            self._names[name] = ends.get(name) or f"t{len(self.nodes)}" + (f"_{place}" if place else "")
+            self._names[name] = ends.get(name) or self._name_of(name, place)
             copied.output.append(self._names[name])
         self.nodes.append(copied)
+
+    def _name_of(self, name: str, place: int) -> str:
+        if name.startswith(FOREIGN):
+            return name
+        return f"t{len(self.nodes)}" + (f"_{place}" if place else "")
 
     def _pick(self, node: onnx.NodeProto) -> None:
         fields = [name[len("field:") :] for name in node.input]
@@ -120,7 +128,7 @@ class _Writer:
         if name not in self._names:
             tensor = onnx.TensorProto()
             tensor.CopyFrom(self._graph.constants[name])
-            self._names[name] = f"c{len(self.constants)}"
+            self._names[name] = name if name.startswith(FOREIGN) else f"c{len(self.constants)}"
             self._keep(self._names[name], tensor)
         return self._names[name]
 

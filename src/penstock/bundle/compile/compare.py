@@ -17,17 +17,6 @@ TOLERANCE: Final = 1e-6
 _CHUNK_ROWS = 4096
 
 
-class Difference(msgspec.Struct, frozen=True):
-    """One row on which the two differ: in which output, by how much, and both answers."""
-
-    origin: str
-    output: str
-    difference: float
-    expected: float | int | None
-    got: float | int | None
-    row: dict[str, float | str | None]
-
-
 class Answered(msgspec.Struct, frozen=True):
     """The rows that a predictor answers with finite numbers, its answers, and how many rows it does not."""
 

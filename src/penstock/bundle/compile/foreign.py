@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
+from onnx.inliner import inline_local_functions
 from skl2onnx import convert_sklearn
 from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType, StringTensorType
 
 from penstock.bundle.compile.answers import Answer, column_of
 from penstock.bundle.compile.feature import Feature, Features
-from penstock.bundle.compile.graph import ML, OPSET, Graph
+from penstock.bundle.compile.graph import FOREIGN, ML, OPSET, Graph
 from penstock.bundle.compile.numeric import settled_texts
 from penstock.bundle.compile.refusal import NotCompilable
 
@@ -64,23 +65,26 @@ def _inlined(graph: Graph, fitted: Any, features: Features, step: str) -> list[t
     raw = graph.matrix(features)
     model, is_single = _in_any_precision(fitted, kinds == {"number"}, len(features), step)
     graph.recipe.append(f"{step}: by the converter of skl2onnx, in {'single' if is_single else 'double'} precision")
-    renamed = {model.graph.input[0].name: graph.cast(raw, TensorProto.FLOAT) if is_single else raw, "": ""}
-    prefix = f"f{len(graph.nodes)}."
+    prefix = f"{FOREIGN}{len(graph.nodes)}."
+    _rename(model.graph, prefix)
     for tensor in model.graph.initializer:
-        kept = onnx.TensorProto()
-        kept.CopyFrom(tensor)
-        kept.name = renamed[tensor.name] = prefix + tensor.name
-        graph.constants[kept.name] = kept
-    for node in model.graph.node:
-        copied = onnx.NodeProto()
-        copied.CopyFrom(node)
-        for name in node.output:
-            renamed.setdefault(name, prefix + name)
-        del copied.input[:], copied.output[:]
-        copied.input.extend(renamed[name] for name in node.input)
-        copied.output.extend(renamed[name] for name in node.output)
-        graph.adopt(copied)
-    return [(renamed[out.name], out.type.tensor_type.elem_type) for out in model.graph.output]
+        graph.constants[tensor.name] = tensor
+    start = helper.make_node("Identity", [graph.cast(raw, TensorProto.FLOAT) if is_single else raw], [prefix + "x"])
+    for node in [start, *model.graph.node]:
+        graph.adopt(node)
+    return [(out.name, out.type.tensor_type.elem_type) for out in model.graph.output]
+
+
+def _rename(inner: onnx.GraphProto, prefix: str) -> None:
+    """Every name of a graph with the prefix, those of its loops and branches too; in place."""
+    for value in [*inner.input, *inner.output, *inner.initializer]:
+        value.name = prefix + value.name
+    for node in inner.node:
+        for names in (node.input, node.output):
+            names[:] = [prefix + name if name else "" for name in names]
+        for attribute in node.attribute:
+            for deeper in ([attribute.g] if attribute.HasField("g") else []) + list(attribute.graphs):
+                _rename(deeper, prefix)
 
 
 def _in_any_precision(fitted: Any, is_number: bool, width: int, step: str) -> tuple[onnx.ModelProto, bool]:
@@ -107,9 +111,7 @@ def _converted(fitted: Any, kind: Any, step: str) -> onnx.ModelProto:
     except Exception as error:  # converters raise everything there is: AttributeError, RuntimeError, KeyError, ...
         said = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
         raise NotCompilable(step, f"{name} has no exact writing here, and its converter refuses it: {said}") from error
-    if any(attribute.g.node or attribute.graphs for node in model.graph.node for attribute in node.attribute):
-        raise NotCompilable(step, f"the converter of {name} writes loops, which are not taken over")
-    return model
+    return inline_local_functions(model)
 
 
 def _label_index(graph: Graph, label: tuple[str, int], classes: np.ndarray) -> str:
@@ -121,19 +123,12 @@ def _label_index(graph: Graph, label: tuple[str, int], classes: np.ndarray) -> s
         keys = helper.make_tensor("k", TensorProto.STRING, [len(classes)], [str(text).encode() for text in classes])
     else:
         keys = helper.make_tensor("k", TensorProto.INT64, [len(classes)], [int(number) for number in classes])
-        name = graph.cast(_known(graph, name), TensorProto.INT64)
-    out = graph.add(
-        "LabelEncoder", [_known(graph, name)], domain=ML, keys_tensor=keys, values_tensor=values, default_tensor=default
-    )
+        name = graph.cast(name, TensorProto.INT64)
+    out = graph.add("LabelEncoder", [name], domain=ML, keys_tensor=keys, values_tensor=values, default_tensor=default)
     return column_of(graph, out)
 
 
 def _outlier_index(graph: Graph, label: str) -> str:
     """An anomaly detector says 1 for an ordinary row and -1 for an outlier; its classes here are (-1, 1)."""
-    above = graph.add("Greater", [_known(graph, label), graph.constant(np.array(0, np.int64))])
-    return column_of(graph, graph.cast(_known(graph, above), TensorProto.INT64))
-
-
-def _known(graph: Graph, tensor: str) -> str:
-    graph.widths.setdefault(tensor, 0)
-    return tensor
+    above = graph.add("Greater", [label, graph.constant(np.array(0, np.int64))])
+    return column_of(graph, graph.cast(above, TensorProto.INT64))

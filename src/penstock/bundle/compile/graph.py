@@ -21,6 +21,9 @@ OPSET_ML = 5
 PICK = "Pick"
 """The virtual operator: columns of raw fields, side by side. It leaves with `canonical.finished`."""
 
+FOREIGN = "foreign"
+"""How the names of tensors begin that a converter of skl2onnx gave; loops within refer to them, so they are kept."""
+
 
 class Graph:
     """Nodes and constants in the order in which they are written. Not thread-safe."""
@@ -86,11 +89,20 @@ class Graph:
 
     def cast(self, tensor: str, dtype: int) -> str:
         """The tensor in another dtype (a `TensorProto` number)."""
-        return self.add("Cast", [tensor], width=self.widths[tensor], to=dtype)
+        return self.add("Cast", [tensor], width=self.widths.get(tensor, 0), to=dtype)
 
     def rounded(self, tensor: str) -> str:
         """The tensor's values rounded to float32, still float64."""
         return self.cast(self.cast(tensor, TensorProto.FLOAT), TensorProto.DOUBLE)
+
+
+def reads(node: onnx.NodeProto) -> set[str]:
+    """The names that a node reads, those inside its loops and branches included."""
+    names = set(node.input)
+    for attribute in node.attribute:
+        for inner in ([attribute.g] if attribute.HasField("g") else []) + list(attribute.graphs):
+            names.update(*(reads(step) for step in inner.node), (out.name for out in inner.output))
+    return names
 
 
 def field_tensor(name: str) -> str:

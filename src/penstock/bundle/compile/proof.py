@@ -15,7 +15,7 @@ from penstock.bundle.compile.adversary import adversarial_rows
 from penstock.bundle.compile.compare import TOLERANCE, Comparison, Difference, answered, compared, scales_of
 from penstock.bundle.compile.rows import count_of, joined, taken
 from penstock.bundle.compile.splits import Splits, TreeView
-from penstock.bundle.compile.thresholds import straddle
+from penstock.bundle.compile.thresholds import Straddled, straddle
 from penstock.bundle.loaders.sklearn import SklearnPredictor
 from penstock.bundle.outputs import OutputSpec
 from penstock.bundle.predictor import Predictor
@@ -24,54 +24,6 @@ from penstock.schema import Columns, Schema
 
 
 MOST_SAMPLE_ROWS = 20_000
-
-
-class Thresholds(msgspec.Struct, frozen=True):
-    """How the proof's rows meet the distinct split thresholds of the original's trees.
-
-    - `met`: some row went left and some row went right.
-    - `straddled`: two rows that differ in one raw value, by one step of that field's numbers, went different ways.
-    - `unreachable`: tried, and no row that the schema lets through goes one of the ways.
-    - `out_of_budget`: neither met nor tried.
-    """
-
-    total: int = 0
-    met: int = 0
-    straddled: int = 0
-    unreachable: int = 0
-    out_of_budget: int = 0
-
-
-class Proof(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What the comparison of the original with the candidate found.
-
-    - `rows`: rows compared, by origin (sample, threshold, missing, category, unknown, extreme).
-    - `sample_rows`: the rows of the whole sample; at most 20,000 of them, evenly spaced, are compared.
-    - `refused`: rows that the original itself refuses (it raised, or answered a non-finite number), by origin.
-    - `tolerance`: on probabilities absolute; on values relative to the larger of the value and `value_scale`.
-    - `largest`: the largest difference, in units of the tolerance's meaning, with its row; None when all are equal.
-    - `flips`: rows whose label differs; `first_flip` is the first of them.
-    - `wrong`: rows with a difference above the tolerance, or a flip; `failure` is what the candidate raised, if it did.
-    """
-
-    rows: dict[str, int]
-    sample_rows: int
-    refused: dict[str, int]
-    thresholds: Thresholds
-    tolerance: float
-    value_scale: float
-    largest_difference: float
-    largest: Difference | None = None
-    flips: int = 0
-    first_flip: Difference | None = None
-    wrong: int = 0
-    failure: str | None = None
-    is_exact: bool = False
-
-    @property
-    def offence(self) -> Difference | None:
-        """The row that decided against the candidate: the first flip, else the largest difference."""
-        return None if self.is_exact else self.first_flip or self.largest
 
 
 class Proven(msgspec.Struct, frozen=True):
@@ -103,13 +55,13 @@ def prove(
     tell(f"straddling up to {min(budget, len(view.splits.feature)):,} of {len(view.splits.feature):,} split thresholds")
     made = adversarial_rows(sample, schema)
     straddled = _straddled(view, sample, schema, budget)
-    origins = {"sample": sample, "threshold": straddled[0], **made}
+    origins = {"sample": sample, "threshold": straddled.rows, **made}
     total = sum(map(count_of, origins.values()))
     tell(f"comparing the original with the graph on {total:,} rows")
     kept = {name: answered(original, rows) for name, rows in origins.items()}
     scale = scales_of(kept["sample"].outputs)
     found = [compared(candidate, part, origin=name, scale=scale) for name, part in kept.items()]
-    thresholds = _met(view, [part.columns for part in kept.values()], straddled[1], straddled[2])
+    thresholds = _met(view, [part.columns for part in kept.values()], straddled)
     proof = _concluded(found, thresholds, scale=scale, sample_rows=count_of(columns))
     proof = msgspec.structs.replace(
         proof,
@@ -127,34 +79,31 @@ def sampled(columns: Columns) -> Columns:
     return taken(columns, np.linspace(0, rows - 1, MOST_SAMPLE_ROWS).round().astype(np.int64))
 
 
-def _straddled(view: TreeView, sample: Columns, schema: Schema, budget: int) -> tuple[Columns, np.ndarray, np.ndarray]:
+def _straddled(view: TreeView, sample: Columns, schema: Schema, budget: int) -> Straddled:
     nothing = np.zeros(0, np.int64)
-    if not len(view.splits.feature) or budget < 1:
-        return taken(sample, nothing), nothing, nothing
+    if not len(view.splits.feature):
+        return Straddled(taken(sample, nothing), nothing, nothing, nothing)
     try:
-        found = straddle(view, sample, schema, budget=budget)
+        return straddle(view, sample, schema, budget=budget)
     except ModelFailed:
-        # The preprocessing refuses numbers that the probe tries: the other rows must do.
-        return taken(sample, nothing), nothing, nothing
-    return found.rows, found.splits, found.attempted
+        # The preprocessing refuses every number that the probe tries: the other rows must do.
+        return Straddled(taken(sample, nothing), nothing, nothing, nothing)
 
 
-def _met(view: TreeView, parts: list[Columns], straddled: np.ndarray, attempted: np.ndarray) -> Thresholds:
+def _met(view: TreeView, parts: list[Columns], straddled: Straddled) -> Thresholds:
     splits = view.splits
     total = len(splits.feature)
-    if not total:
-        return Thresholds()
-    left, right = np.zeros(total, bool), np.zeros(total, bool)
+    left, right, tried = (np.zeros(total, bool) for _ in range(3))
     for part in parts:
-        if count_of(part):
+        if total and count_of(part):
             _mark(splits, view.values(part), left, right)
     met = left & right
-    tried = np.zeros(total, bool)
-    tried[attempted] = True
+    tried[straddled.attempted] = True
+    tried[straddled.immovable] = True
     return Thresholds(
         total=total,
         met=int(met.sum()),
-        straddled=len(straddled),
+        straddled=len(straddled.splits),
         unreachable=int((tried & ~met).sum()),
         out_of_budget=int((~tried & ~met).sum()),
     )

@@ -21,11 +21,15 @@ _LONGEST_BISECTION = 66
 
 
 class Straddled(msgspec.Struct, frozen=True):
-    """The rows that straddle, two by two, and which of the attempted splits they belong to (numbers into `Splits`)."""
+    """The rows that straddle, two by two, and the splits that they belong to; all numbers into `Splits`.
+
+    `attempted`: those that were tried; `immovable`: those whose feature no numeric field moves.
+    """
 
     rows: Columns
     splits: np.ndarray
     attempted: np.ndarray
+    immovable: np.ndarray
 
 
 class _Probe(msgspec.Struct, frozen=True):
@@ -49,25 +53,33 @@ class _Brackets(msgspec.Struct, frozen=True):
 def straddle(view: TreeView, columns: Columns, schema: Schema, *, budget: int, seed: int = 0) -> Straddled:
     """Rows on both sides of up to `budget` splits, spread evenly over the features. Deterministic."""
     splits = view.splits
-    attempted = chosen_splits(splits, budget, seed)
     probes = _probes(view, columns, schema)
+    movable = _movable(probes)
+    immovable = np.flatnonzero(~np.isin(splits.feature, movable))
+    attempted = chosen_splits(splits, movable, budget, seed=seed)
     brackets = _brackets(splits, attempted, probes)
     if not len(brackets.which):
-        return Straddled(taken(columns, np.zeros(0, np.int64)), brackets.which, attempted)
+        return Straddled(taken(columns, brackets.which), brackets.which, attempted, immovable)
     base = taken(columns, np.random.default_rng(seed).integers(0, count_of(columns), len(brackets.which)))
     found = _bisected(view, brackets, probes, base)
     both = [_placed(base, probes, brackets, places) for places in (found.low, found.high)]
     order = np.argsort(np.tile(np.arange(len(brackets.which)), 2), kind="stable")
     rows = {name: np.concatenate([side[name] for side in both])[order] for name in base}
-    return Straddled(rows, brackets.which, attempted)
+    return Straddled(rows, brackets.which, attempted, immovable)
 
 
-def chosen_splits(splits: Splits, budget: int, seed: int) -> np.ndarray:
-    """Up to `budget` splits, one of each feature in turn, in a seeded order within the feature."""
-    random = np.random.default_rng(seed)
-    shuffled = random.permutation(len(splits.feature))
+def _movable(probes: list[_Probe]) -> np.ndarray:
+    """The features that some numeric field moves; the others are met by the rows of every category."""
+    with np.errstate(invalid="ignore"):
+        moved = [np.flatnonzero((probe.seen[1:] != probe.seen[:-1]).any(axis=0)) for probe in probes]
+    return np.unique(np.concatenate(moved)) if moved else np.zeros(0, np.int64)
+
+
+def chosen_splits(splits: Splits, features: np.ndarray, budget: int, *, seed: int) -> np.ndarray:
+    """Up to `budget` splits of these features, one of each in turn, in a seeded order within the feature."""
+    shuffled = np.random.default_rng(seed).permutation(np.flatnonzero(np.isin(splits.feature, features)))
     turn = np.zeros(len(shuffled), np.int64)
-    for feature in np.unique(splits.feature):
+    for feature in features:
         here = splits.feature[shuffled] == feature
         turn[here] = np.arange(here.sum())
     return np.sort(shuffled[np.lexsort((splits.feature[shuffled], turn))][:budget])

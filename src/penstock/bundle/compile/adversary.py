@@ -1,4 +1,4 @@
-"""Rows that are made to find a difference: missing values, unknown and rare categories, numbers at the ends of the scale.
+"""Rows made to find a difference: missing values, unknown and rare categories, numbers at the ends of the scale.
 
 Only rows that the schema lets through: what it refuses can never reach the graph.
 """

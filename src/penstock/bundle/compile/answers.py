@@ -10,7 +10,7 @@ from onnx import TensorProto
 from penstock.bundle.compile.graph import Graph
 
 Answer: TypeAlias = dict[str, str]
-"""Names of outputs (`OutputSpec.names`) to tensors: label int64 `[n]`, value `[n]`, probabilities and values `[n, k]`."""
+"""Names of outputs (`OutputSpec.names`) to tensors: label int64 `[n]`, value `[n]`, probabilities, values `[n, k]`."""
 
 
 def column_of(graph: Graph, tensor: str) -> str:

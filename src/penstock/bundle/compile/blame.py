@@ -14,11 +14,11 @@ from penstock.bundle.compile.compiled import compiled_features
 from penstock.bundle.compile.feature import Features
 from penstock.bundle.compile.graph import Graph
 from penstock.bundle.compile.lower import lower_features
-from penstock.bundle.compile.proof import Proof
 from penstock.bundle.compile.refusal import NotCompilable, within
 from penstock.bundle.loaders.onnx import load_onnx
 from penstock.bundle.loaders.sklearn import SklearnPredictor
 from penstock.bundle.outputs import OutputSpec
+from penstock.bundle.verdict import Blame, Proof
 from penstock.errors import BundleRefused, ModelFailed
 from penstock.schema import Columns, Schema
 

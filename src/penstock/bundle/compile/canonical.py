@@ -1,4 +1,4 @@
-"""The finished graph: raw fields packed into two inputs, dead nodes gone, names by position, bytes that are always the same.
+"""The finished graph: raw fields packed into two inputs, dead nodes gone, names by position, always the same bytes.
 
 The inputs are `numbers` (float64 `[n, k]`) and `texts` (string `[n, m]`): handing over two arrays costs a third of
 handing over twelve. The metadata `penstock.numbers` and `penstock.texts` name their fields, as JSON lists.

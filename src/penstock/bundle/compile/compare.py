@@ -10,6 +10,7 @@ import numpy as np
 from penstock.bundle.compile.rows import count_of, joined, row_of, taken
 from penstock.bundle.outputs import Outputs
 from penstock.bundle.predictor import Predictor
+from penstock.bundle.verdict import Difference
 from penstock.errors import ModelFailed
 from penstock.schema import Columns
 

@@ -1,7 +1,7 @@
 """One-hot and ordinal encoders: lookups whose tables are the fitted encoder's own answers to each of its categories.
 
-Nothing here knows about `drop`, infrequent categories, unknown or missing values: the encoder is asked for each category
-and for an unknown one, and what it answers is the table.
+Nothing here knows about `drop`, infrequent categories, unknown or missing values: the encoder is asked for each
+category and for an unknown one, and what it answers is the table.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def _ask(encoder: Any, columns: list[np.ndarray]) -> np.ndarray:
 
 
 def _array_of(frame: pd.DataFrame) -> np.ndarray:
-    mixed = any(dtype == object for dtype in frame.dtypes)
+    mixed = any(dtype.kind == "O" for dtype in frame.dtypes)
     return np.asarray(frame.to_numpy(dtype=object if mixed else None))
 
 

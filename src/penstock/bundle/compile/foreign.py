@@ -1,4 +1,4 @@
-"""Steps that have no exact writing of our own, by skl2onnx's converters in double. Whether they are exact, the proof says."""
+"""Steps without an exact writing of our own, by skl2onnx's converters. Whether they are exact, the proof says."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from penstock.bundle.compile.numeric import settled_texts
 from penstock.bundle.compile.refusal import NotCompilable
 
 _OPSET_ML = 3
-"""The converters write for this version of `ai.onnx.ml`; its operators are read the same by the later one we declare."""
+"""The converters write for this version of `ai.onnx.ml`; the later one that we declare reads its operators the same."""
 
 
 def foreign_features(graph: Graph, transformer: Any, features: Features, step: str) -> Features:

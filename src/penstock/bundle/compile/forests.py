@@ -1,4 +1,4 @@
-"""Decision trees, forests and gradient boosting of scikit-learn, which compare float32 values with float64 thresholds."""
+"""Decision trees, forests and gradient boosting, which compare float32 values with float64 thresholds."""
 
 from __future__ import annotations
 

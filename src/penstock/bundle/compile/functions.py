@@ -1,4 +1,4 @@
-"""`FunctionTransformer` of numpy's elementwise functions, and the elementwise steps that functions and scalers share."""
+"""`FunctionTransformer` of numpy's elementwise functions, and what functions and scalers share."""
 
 from __future__ import annotations
 

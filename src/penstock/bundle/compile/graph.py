@@ -1,4 +1,4 @@
-"""`Graph`: an ONNX graph while it is being written. The raw fields come in as virtual tensors that `canonical.py` packs.
+"""`Graph`: an ONNX graph while it is being written. Raw fields are virtual tensors until `canonical.py` packs them.
 
 Numbers are float64 everywhere; a column that the original holds as float32 is rounded after each operation, which gives
 float32's results exactly (a double has more than twice its bits).

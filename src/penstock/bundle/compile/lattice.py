@@ -28,11 +28,11 @@ class Lattice(msgspec.Struct, frozen=True):
         """The numbers of the values nearest to these, within the field's range; int64."""
         held = np.clip(values, self.low, self.high)
         if self.kind == "whole":
-            return np.rint(held).astype(np.int64)
+            return np.asarray(np.rint(held), dtype=np.int64)
         if self.kind == "double":
             return ordinals(held)
         bits = held.astype(np.float32).view(np.int32).astype(np.int64)
-        return np.where(bits < 0, -(bits & 0x7FFFFFFF) - 1, bits)
+        return np.asarray(np.where(bits < 0, -(bits & 0x7FFFFFFF) - 1, bits))
 
     def values(self, places: np.ndarray) -> np.ndarray:
         """The values of these numbers; float64."""

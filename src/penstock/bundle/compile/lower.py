@@ -1,4 +1,4 @@
-"""Walks a fitted pipeline and writes each step into the graph: our own exact writing where there is one, else skl2onnx's.
+"""Walks a fitted pipeline and writes each step into the graph: exactly where we know how, else by skl2onnx.
 
 To support another step exactly, add a function in a module beside this one and its line in the tables below.
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -118,10 +119,14 @@ def _filled_numbers(graph: Graph, features: Features, fills: list[Any], sought: 
     made = []
     for index, (feature, fill) in enumerate(zip(features, values, strict=True)):
         # A number as the sign of missing sits between other numbers: the order breaks there, and so does the lift.
-        lift = feature.lifted().then(lambda x, fill=fill: np.where(np.isnan(x), fill, x)) if by_nan else None
+        lift = feature.lifted().then(partial(_where_missing, fill)) if by_nan else None
         nulls = () if by_nan else feature.nulls
         made.append(Feature(tensor=out, index=index, kind="number", single=single, nulls=nulls, lift=lift))
     return tuple(made)
+
+
+def _where_missing(fill: float, values: np.ndarray) -> np.ndarray:
+    return np.where(np.isnan(values), fill, values)
 
 
 def _indicators(graph: Graph, features: Features, sought: Any) -> Features:

@@ -12,16 +12,16 @@ import msgspec
 import numpy as np
 
 from penstock.bundle.compile.adversary import adversarial_rows
-from penstock.bundle.compile.compare import TOLERANCE, Comparison, Difference, answered, compared, scales_of
+from penstock.bundle.compile.compare import TOLERANCE, Comparison, answered, compared, scales_of
 from penstock.bundle.compile.rows import count_of, joined, taken
 from penstock.bundle.compile.splits import Splits, TreeView
 from penstock.bundle.compile.thresholds import Straddled, straddle
 from penstock.bundle.loaders.sklearn import SklearnPredictor
 from penstock.bundle.outputs import OutputSpec
 from penstock.bundle.predictor import Predictor
+from penstock.bundle.verdict import Proof, Thresholds
 from penstock.errors import ModelFailed
 from penstock.schema import Columns, Schema
-
 
 MOST_SAMPLE_ROWS = 20_000
 
@@ -46,8 +46,8 @@ def prove(
 ) -> Proven:
     """Compare `candidate` with `original` on the sample's rows (`columns`) and on rows made against it.
 
-    `estimator` is the fitted one behind `original`: the splits of its trees are read from it, and up to `budget` of them
-    straddled. `progress` gets a line of text at each stage. Deterministic. What fails is part of the proof.
+    `estimator` is the fitted one behind `original`: the splits of its trees are read from it, and up to `budget` of
+    them straddled. `progress` gets a line of text at each stage. Deterministic. What fails is part of the proof.
     """
     tell = progress or (lambda line: None)
     view = TreeView(SklearnPredictor(estimator, schema, outputs))

@@ -1,8 +1,8 @@
 """Thresholds of trees moved back through the preprocessing, to the raw column: the heart of exact trees.
 
-A split asks `x <= t` of a transformed value. Where the transformation never decreases, there is one largest double whose
-transformed value still answers yes; comparing the raw double with that one is the same question. It is found by
-bisection over the order of all doubles, with the arithmetic of the original itself.
+A split asks `x <= t` of a transformed value. Where the transformation never decreases, there is one largest double
+whose transformed value still answers yes; comparing the raw double with that one is the same question. It is found
+by bisection over the order of all doubles, with the arithmetic of the original itself.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ _SIGN = np.int64(np.iinfo(np.int64).max)
 def ordinals(values: np.ndarray) -> np.ndarray:
     """The places of doubles `[n]` in their order, as int64: neighbours differ by 1 (-0.0 is just below 0.0)."""
     bits = np.ascontiguousarray(values, dtype=np.float64).view(np.int64)
-    return np.where(bits < 0, bits ^ _SIGN, bits)
+    return np.asarray(np.where(bits < 0, bits ^ _SIGN, bits))
 
 
 def doubles(places: np.ndarray) -> np.ndarray:
     """The doubles at these places; the reverse of `ordinals`."""
-    return np.ascontiguousarray(np.where(places < 0, places ^ _SIGN, places)).view(np.float64)
+    bits = np.ascontiguousarray(np.where(places < 0, places ^ _SIGN, places))
+    return np.asarray(bits.view(np.float64))
 
 
 def is_left(values: np.ndarray, thresholds: np.ndarray, *, narrow: bool) -> np.ndarray:
@@ -48,7 +49,7 @@ def pulled_back(mapping: Mapping, thresholds: np.ndarray, *, narrow: bool) -> np
 def sends_missing_left(
     mapping: Mapping, thresholds: np.ndarray, missing_left: np.ndarray, *, narrow: bool
 ) -> np.ndarray:
-    """Where a missing raw value goes at each split: by what the preprocessing makes of it, or by the tree's own rule."""
+    """Where a missing raw value goes at each split: by what preprocessing makes of it, or by the tree's own rule."""
     made = mapping(np.full(1, np.nan))[0]
     if np.isnan(made):
         return missing_left

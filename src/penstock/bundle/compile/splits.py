@@ -1,4 +1,4 @@
-"""The splits of a fitted estimator's trees, and what the trees see of a raw row: read from the original, not the graph."""
+"""The splits of a fitted estimator's trees, and what the trees see of a raw row: read from the original alone."""
 
 from __future__ import annotations
 
@@ -100,8 +100,10 @@ def _splits(last: Any) -> Splits:
         return Splits(feature=np.zeros(0, np.int64), threshold=np.zeros(0), is_single=False)
     feature, threshold = (np.concatenate([pair[side] for pair in pairs]) for side in (0, 1))
     kept = np.isfinite(threshold)
-    distinct = np.unique(np.rec.fromarrays([feature[kept].astype(np.int64), threshold[kept]], names="f,t"))
-    return Splits(feature=distinct["f"].copy(), threshold=distinct["t"].copy(), is_single=is_single)
+    pairs_kept = np.empty(int(kept.sum()), dtype=[("feature", np.int64), ("threshold", np.float64)])
+    pairs_kept["feature"], pairs_kept["threshold"] = feature[kept], threshold[kept]
+    distinct = np.unique(pairs_kept)
+    return Splits(distinct["feature"].copy(), distinct["threshold"].copy(), is_single)
 
 
 def _trees(estimator: Any) -> Iterator[Any]:

@@ -56,7 +56,7 @@ def constant_tree(value: float) -> Tree:
 
 
 def ensemble(graph: Graph, scored: Sequence[Scored], features: Features, *, targets: int, narrow: bool) -> str:
-    """The tensor `[n, targets]` of the trees' sums. `narrow`: the original compares float32 values with its thresholds."""
+    """The tensor `[n, targets]` of the trees' sums. `narrow`: the original compares float32 values with thresholds."""
     trees = [_grown(one) for one in scored]
     joined = _Joined([one.tree for one in trees])
     raw, column, threshold, missing = _moved(joined, features, narrow=narrow)

@@ -70,9 +70,8 @@ def _targets(estimator: Any, target: Any) -> tuple[str, ...]:
 
 
 def _target_count(estimator: Any, target: Any) -> int:
-    shape = np.shape(target) if target is not None else ()
-    if len(shape) == 2:
-        return int(shape[1])
+    if target is not None and np.ndim(target) == 2:
+        return int(np.asarray(target).shape[1])
     last = estimator
     while hasattr(last, "steps") or hasattr(last, "best_estimator_"):
         last = last.steps[-1][1] if hasattr(last, "steps") else last.best_estimator_

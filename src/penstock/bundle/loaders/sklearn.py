@@ -57,7 +57,7 @@ class SklearnPredictor:
         frame = frame_of(columns, self.schema)
         if self._names is not None:
             return frame[[name for name in self._names if name in frame.columns]]  # dropped columns may be absent
-        mixed = any(dtype == object for dtype in frame.dtypes)
+        mixed = any(dtype.kind == "O" for dtype in frame.dtypes)
         return np.asarray(frame.to_numpy(dtype=object if mixed else None))
 
     def quietly(self, method: Callable[[Any], Any], rows: Any) -> Any:

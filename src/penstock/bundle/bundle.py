@@ -14,6 +14,7 @@ from penstock.bundle.manifest import (
     MANIFEST_FILE,
     MAX_MANIFEST_BYTES,
     OUTPUTS_FILE,
+    PROOF_FILE,
     SCHEMA_FILE,
     SEAL_FILE,
     Manifest,
@@ -21,6 +22,7 @@ from penstock.bundle.manifest import (
 )
 from penstock.bundle.outputs import OutputSpec
 from penstock.bundle.source import Source, source_of
+from penstock.bundle.verdict import Proof, Verdict
 from penstock.errors import BundleRefused, PenstockError
 from penstock.schema import Schema
 from penstock.schema.yaml_form import schema_from_yaml
@@ -65,6 +67,21 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True):
     def model_bytes(self) -> bytes:
         """The verified bytes of the model file."""
         return self.files[self.manifest.model_file]
+
+    @property
+    def flavour(self) -> str:
+        """`onnx` or `native`."""
+        return self.manifest.flavour
+
+    @property
+    def verdict(self) -> Verdict:
+        """How the flavour was decided. Raises BundleRefused if the bundle does not say."""
+        return decoded(self.files.get(PROOF_FILE, b""), Verdict, PROOF_FILE)
+
+    @property
+    def proof(self) -> Proof | None:
+        """The comparison with the original; None where there was no graph to compare."""
+        return self.verdict.proof
 
     def part(self, name: str, kind: type[T]) -> T | None:
         """A describing file (`proof.json`, `evaluation.json`, …) as `kind`, or None if the bundle has none."""

@@ -3,31 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import Literal
 
 import msgspec
 
-from penstock.bundle.compile import Blame, NotCompilable, Proof, Proven, blame, compile_graph, prove
+from penstock.bundle.compile import NotCompilable, Proven, blame, compile_graph, prove
 from penstock.bundle.loaders.onnx import load_onnx
 from penstock.bundle.loaders.sklearn import dump_skops, load_sklearn
 from penstock.bundle.predictor import Predictor
 from penstock.bundle.subject import Subject
+from penstock.bundle.verdict import Blame, Verdict
 from penstock.errors import BundleRefused
 from penstock.schema import Columns
-
-
-class Verdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """`proof.json`: how the flavour was decided.
-
-    - `recipe`: how each step was written into the graph.
-    - `native_because`: the step, the reason and a line of advice where the model stays native.
-    - `proof`: the comparison with the original; None where there was no graph to compare.
-    """
-
-    flavour: Literal["onnx", "native"]
-    recipe: tuple[str, ...] = ()
-    native_because: Blame | None = None
-    proof: Proof | None = None
 
 
 class Built(msgspec.Struct, frozen=True, kw_only=True):

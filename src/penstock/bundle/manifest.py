@@ -22,6 +22,7 @@ SEAL_FILE: Final = "seal.json"
 SCHEMA_FILE: Final = "schema.yaml"
 OUTPUTS_FILE: Final = "outputs.json"
 GOLDEN_FILE: Final = "golden.json"
+PROOF_FILE: Final = "proof.json"
 MAX_MANIFEST_BYTES: Final = 4 << 20
 
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")

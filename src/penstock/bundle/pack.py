@@ -19,7 +19,7 @@ from penstock.bundle.evaluation import Evaluation, evaluate, evaluation_set_dige
 from penstock.bundle.flavour import Built, build
 from penstock.bundle.frame import columns_of
 from penstock.bundle.golden import Golden, check_golden, golden_of, rows_of
-from penstock.bundle.manifest import GOLDEN_FILE, OUTPUTS_FILE, SCHEMA_FILE, require_name
+from penstock.bundle.manifest import GOLDEN_FILE, OUTPUTS_FILE, PROOF_FILE, SCHEMA_FILE, require_name
 from penstock.bundle.profile import Profile, profile_features, profile_holdout
 from penstock.bundle.provenance import Provenance, environment, git_commit, user_at_host
 from penstock.bundle.subject import Subject, as_frame, subject_of
@@ -83,7 +83,7 @@ def pack(
         SCHEMA_FILE: schema_to_yaml(subject.schema).encode(),
         OUTPUTS_FILE: _pretty(subject.outputs),
         GOLDEN_FILE: msgspec.json.encode(golden),
-        "proof.json": _pretty(built.verdict),
+        PROOF_FILE: _pretty(built.verdict),
         "environment.json": _pretty(environment()),
         "provenance.json": _pretty(_provenance(subject, options)),
         **_described(subject, built, holdout, stated(evaluation)),
@@ -106,14 +106,15 @@ def golden_rows(subject: Subject, adversarial: Columns, wanted: int) -> Golden:
     for field in subject.schema.fields:
         if field.pii is not None:
             columns[field.name] = random.permutation(columns[field.name])
-    kept = [row for row in range(_rows(columns)) if _is_answered(subject, _row(columns, row))]
-    columns = {name: column[kept] for name, column in columns.items()}
+    if not _is_answered(subject, columns):
+        kept = [row for row in range(_rows(columns)) if _is_answered(subject, _row(columns, row))]
+        columns = {name: column[kept] for name, column in columns.items()}
     return golden_of(columns, subject.original.run(columns), subject.schema)
 
 
-def _is_answered(subject: Subject, row: Columns) -> bool:
+def _is_answered(subject: Subject, rows: Columns) -> bool:
     try:
-        answers = subject.original.run(row)
+        answers = subject.original.run(rows)
     except ModelFailed:
         return False
     return all(np.isfinite(array).all() for array in answers.values())

@@ -56,7 +56,7 @@ def subject_of(model: Any, sample: Any, schema: Schema | None) -> Subject:
     if schema is None:
         inferred = infer(frame[used])
         columns = columns_of(frame, inferred.schema)
-        notes += [str(note) for note in inferred.notes]
+        notes += [f"{note.field}: {note.message}" for note in inferred.notes]
         schema = with_unknowns_asked(estimator, inferred.schema, outputs=outputs, columns=columns)
     columns = columns_of(frame, schema)
     Check(schema).from_objects(rows_of(columns, schema))
@@ -93,12 +93,12 @@ def used_fields(estimator: Any, frame: pd.DataFrame) -> list[str]:
     """The columns that the model reads, in the frame's order: what a caller will have to send."""
     known = getattr(estimator, "feature_names_in_", None)
     names = list(frame.columns) if known is None else [str(name) for name in known]
-    missing = [name for name in names if name not in frame.columns]
+    first = estimator.steps[0][1] if hasattr(estimator, "steps") else estimator
+    dropped = _dropped(first, names) if hasattr(first, "transformers_") else set()
+    missing = [name for name in names if name not in frame.columns and name not in dropped]
     if missing:
         raise PackRefused("sample", f"the model was fitted with {missing[:5]}, which the sample does not have",
                           "Give the rows as the model was fitted on them")  # fmt: skip
-    first = estimator.steps[0][1] if hasattr(estimator, "steps") else estimator
-    dropped = _dropped(first, names) if hasattr(first, "transformers_") else set()
     return [name for name in frame.columns if name in names and name not in dropped]
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from penstock.cli.screen import console, print_json, print_table, progress
+
+if TYPE_CHECKING:
+    from penstock.bundle.bundle import Bundle
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of tables.")]
 BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle: a directory or a .penstock file.")]
@@ -92,3 +95,41 @@ def verify(bundle: BundlePath, json: Json = False) -> None:
     files = len(model.bundle.files)
     console().print(f"[green]ok[/]: {files} files as sealed, {golden} golden rows answer as the original did")
     console().print(f"    {model.digest}")
+
+
+def _print_summary(bundle: Bundle) -> None:
+    from penstock.bundle.describe import summary
+    from penstock.bundle.provenance import Provenance
+
+    print_table("", summary(bundle), columns=("", ""))
+    provenance = bundle.part("provenance.json", Provenance)
+    for note in provenance.notes if provenance is not None else ():
+        console().print(f"  note: {note}", markup=False)
+
+
+def _print_details(bundle: Bundle) -> None:
+    from penstock.bundle.describe import description_of, fields
+    from penstock.server.curl import curl_of
+
+    described = description_of(bundle)
+    screen = console()
+    screen.print()
+    print_table("schema", fields(bundle.schema), columns=("field", "type", "missing", "values", "pii"))
+    outputs = bundle.outputs
+    answers = ", ".join(outputs.class_keys or outputs.targets or ("value",))
+    screen.print(f"\n[italic]outputs[/]  {outputs.kind}: {answers}")
+    if described.evaluation is not None and (described.evaluation.metrics or described.evaluation.stated):
+        found = described.evaluation
+        screen.print()
+        rows = [(name, f"{value:.6g}", "measured on the holdout") for name, value in found.metrics.items()]
+        rows += [(name, f"{value:.6g}", "stated by the packer") for name, value in found.stated.items()]
+        print_table(f"evaluation ({found.rows:,} rows)", rows, columns=("metric", "value", ""))
+    if described.environment is not None:
+        libraries = " ".join(f"{name} {version}" for name, version in described.environment.libraries.items())
+        screen.print(f"\n[italic]packed with[/]  Python {described.environment.python}, {libraries}")
+    if described.provenance is not None:
+        screen.print(f"[italic]packed by[/]  {described.provenance.packed_by} (unverified), {bundle.manifest.created_at}")
+    screen.print()
+    files = [(name, f"{entry.size_bytes:,}", f"{entry.sha256[:19]}…") for name, entry in bundle.manifest.files.items()]
+    print_table("files", files, columns=("file", "bytes", "digest"))
+    screen.print(f"\n{curl_of('http://127.0.0.1:8080', bundle.manifest.name, bundle.schema)}", markup=False)

@@ -14,11 +14,12 @@ from rich.table import Table
 from penstock.errors import SchemaViolation
 
 _SHOWN_VIOLATIONS = 10
+_PIPE_WIDTH = 140
 
 
 def console() -> Console:
-    """Standard output, for people."""
-    return Console(highlight=False, soft_wrap=True)
+    """Standard output, for people; wide enough for a table where it is no terminal."""
+    return Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
 
 
 def print_json(value: object) -> None:

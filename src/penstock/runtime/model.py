@@ -15,7 +15,7 @@ from penstock.bundle.load import load_predictor
 from penstock.bundle.outputs import Outputs, OutputSpec
 from penstock.bundle.predictor import Predictor
 from penstock.errors import ModelFailed
-from penstock.schema import Check, Schema
+from penstock.schema import Check, Columns, Schema
 from penstock.schema.prediction import Prediction
 
 _COST_RUNS = 5
@@ -68,6 +68,10 @@ class Model:
     def score(self, rows: Sequence[Any]) -> list[Prediction]:
         """Predictions of checked row structs, one a row, in order. Raises ModelFailed."""
         return self.predictions(self._predictor.run(self.check.columns(rows)), len(rows))
+
+    def run(self, columns: Columns) -> Outputs:
+        """Outputs of rows as columns, in the layout of `penstock.schema.Columns`. Raises ModelFailed."""
+        return self._predictor.run(columns)
 
     def predict(self, rows: Mapping[str, object] | Sequence[Mapping[str, object]] | Any) -> list[Prediction]:
         """Predictions of dicts (one or many) or of a DataFrame, one a row.

@@ -153,7 +153,7 @@ def _http_app(settings: Settings, host: Host, *, log: AuditLog, measures: Measur
 
 def _uvicorn_config(server: ServerSettings, app: HttpApp) -> uvicorn.Config:
     return uvicorn.Config(
-        app,  # type: ignore[arg-type]  # raw ASGI with plain dicts
+        app,  # raw ASGI with plain dicts
         http="httptools",
         ws="none",
         lifespan="off",

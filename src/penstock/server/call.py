@@ -24,7 +24,7 @@ class Asked:
 
     __slots__ = ("key", "raw", "rows")
 
-    def __init__(self, rows: list[Any], *, key: str | None = None, raw: object = None) -> None:
+    def __init__(self, rows: list[Any], *, key: str | None = None, raw: list[Any] | None = None) -> None:
         self.rows = rows
         self.key = key
         self.raw = raw
@@ -38,8 +38,12 @@ class Face(Protocol):
 
     name: str
 
+    def open(self, call: Call) -> bytes:
+        """The bytes for the reader, out of the body; what the envelope asks for is set in `call`. Raises Unreadable."""
+        ...
+
     def reader(self, check: Check, max_rows: int) -> Reader:
-        """A function that reads a body for one schema; compiled once per loaded version."""
+        """A function that reads those bytes for one schema; compiled once per loaded version."""
         ...
 
     def answer(self, reply: Reply) -> bytes:

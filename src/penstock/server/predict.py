@@ -47,9 +47,10 @@ class Predict:
         try:
             if call.failure is not None:
                 raise call.failure
+            content = call.face.open(call)
             served = self._host.choose(call.model, call.version, call.alias)
             reply.model = served.model
-            asked = self._reader(call, served)(call.body)
+            asked = self._reader(call, served)(content)
             scored = await served.batcher.submit(asked.rows, call.deadline_ns)
             reply.predictions = scored.predictions
             reply.encoded = msgspec.Raw(_ENCODE(scored.predictions))
@@ -79,6 +80,7 @@ class Predict:
         """What is kept of a call. A body that broke the schema or could not be read is kept as length and hash."""
         model, failure = reply.model, reply.failure
         masker = None if model is None else self._maskers[model.digest]
+        unread = call.body if asked is None and call.body else None
         raw, undeclared = (None, 0) if masker is None or asked is None or asked.raw is None else masker.raw(asked.raw)
         return Record(
             kind="prediction" if failure is None else "refusal" if is_refusal(failure) else "failure",
@@ -97,8 +99,8 @@ class Predict:
             undeclared=undeclared,
             outputs=reply.encoded if failure is None else None,
             violations=tuple(failure.violations) if isinstance(failure, SchemaViolation) else (),
-            body_bytes=None if asked is not None else len(call.body),
-            body_sha256=None if asked is not None else hashlib.sha256(call.body).hexdigest(),
+            body_bytes=None if unread is None else len(unread),
+            body_sha256=None if unread is None else hashlib.sha256(unread).hexdigest(),
             rows=0 if asked is None else len(asked.rows),
             batch_rows=0 if scored is None else scored.batch_rows,
             queue_ms=0.0 if scored is None else scored.queue_ms,

@@ -12,7 +12,7 @@ from typing import Any
 
 from penstock.errors import CallFailure, TooLarge, Unreadable, UnsupportedMedia
 from penstock.runtime import Flight
-from penstock.server.call import Call, Reply
+from penstock.server.call import Call, Face, Reply
 from penstock.server.failures import HTTP_STATUS, RETRY_AFTER_S, error_body
 from penstock.server.http.cors import Cors
 from penstock.server.http.pages import Pages
@@ -27,6 +27,7 @@ Headers = list[tuple[bytes, bytes]]
 
 _JSON = (b"content-type", b"application/json")
 _MAX_CLIENT_ID = 128
+_MAX_DIGITS = 18
 
 
 class HttpApp:
@@ -38,7 +39,11 @@ class HttpApp:
         self._cors = cors
         self._max_body_bytes = max_body_bytes
         self._deadline_ns = deadline_ms * 1_000_000
-        self._faces = {"predict": Own(), "short": Short(is_batch=False), "short_batch": Short(is_batch=True)}
+        self._faces: dict[str, Face] = {
+            "predict": Own(),
+            "short": Short(is_batch=False),
+            "short_batch": Short(is_batch=True),
+        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request. Never raises for what a client sends."""
@@ -59,15 +64,17 @@ class HttpApp:
     async def _answer(self, scope: Scope, receive: Receive, send: Send, found: Any) -> None:
         route, names, arrived_ns = found
         face = self._faces[route.answer]
-        try:
-            body: bytes | CallFailure = await read_body(scope, receive, self._max_body_bytes)
-        except ConnectionResetError:
-            return  # gone before its request was whole: there is nobody to answer and nothing was asked
-        call = Call(face, body if isinstance(body, bytes) else b"", arrived_ns)
+        call = Call(face, b"", arrived_ns)
         call.deadline_ns = arrived_ns + self._deadline_ns
-        call.failure = body if isinstance(body, CallFailure) else None
         _address(call, names)
-        _read_headers(call, scope["headers"])
+        _read_headers(call, scope["headers"], self._max_body_bytes)
+        if not isinstance(call.failure, TooLarge):
+            try:
+                call.body = await read_body(receive, self._max_body_bytes)
+            except TooLarge as failure:
+                call.failure = failure
+            except ConnectionResetError:
+                return  # gone before its request was whole: there is nobody to answer and nothing was asked
         landed: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         Flight(self._predict(call), landed.set_result).go()
         reply = await landed
@@ -84,17 +91,19 @@ class HttpApp:
         await _send(send, HTTP_STATUS[type(failure)], headers, error_body(failure, None))
 
 
-async def read_body(scope: Scope, receive: Receive, limit_bytes: int) -> bytes | CallFailure:
-    """The whole body, or TooLarge as soon as it is known to be. Raises ConnectionResetError if the caller hangs up."""
+async def read_body(receive: Receive, limit_bytes: int) -> bytes:
+    """The whole body. Raises TooLarge as soon as it is known to be, and ConnectionResetError if the caller hangs up."""
     message = await receive()
     if message["type"] == "http.request" and not message.get("more_body"):
         body: bytes = message["body"]
-        return body if len(body) <= limit_bytes else _too_large(limit_bytes)
+        if len(body) > limit_bytes:
+            raise _too_large(limit_bytes)
+        return body
     parts, size_bytes = [], 0
     while message["type"] == "http.request":
         size_bytes += len(message["body"])
         if size_bytes > limit_bytes:
-            return _too_large(limit_bytes)
+            raise _too_large(limit_bytes)
         parts.append(message["body"])
         if not message.get("more_body"):
             return b"".join(parts)
@@ -118,18 +127,34 @@ def _address(call: Call, names: Mapping[str, str]) -> None:
         call.failure = Unreadable(f"a version is a number such as 3, not {version!r}")
 
 
-def _read_headers(call: Call, headers: Headers) -> None:
+def _read_headers(call: Call, headers: Headers, limit_bytes: int) -> None:
     for name, value in headers:
         if name == b"content-type":
-            if not value.startswith(b"application/json"):
+            if value != b"application/json" and not _is_json(value):
                 call.failure = UnsupportedMedia(
                     f"this route reads application/json, not {value[:80].decode('latin-1')}: "
                     f"send the header Content-Type: application/json"
+                )
+        elif name == b"content-length":
+            # Known before the body comes, so that a caller who waits for "100 Continue" need not send it.
+            if value.isdigit() and (len(value) > _MAX_DIGITS or int(value) > limit_bytes):
+                call.failure = _too_large(limit_bytes)
+                return
+        elif name == b"content-encoding":
+            if value.lower() != b"identity":
+                call.failure = UnsupportedMedia(
+                    f"this route reads bodies as they are, not packed with {value[:80].decode('latin-1')}: "
+                    f"send the body without Content-Encoding"
                 )
         elif name == b"x-request-id":
             call.client_id = _client_id(value)
         elif name == b"x-deadline-ms":
             _set_deadline(call, value)
+
+
+def _is_json(content_type: bytes) -> bool:
+    """Whether a Content-Type is JSON, with parameters such as a charset or without."""
+    return content_type.partition(b";")[0].strip().lower() == b"application/json"
 
 
 def _client_id(value: bytes) -> str | None:
@@ -167,6 +192,7 @@ def _failure_headers(failure: CallFailure) -> Headers:
 
 
 async def _send(send: Send, status: int, headers: Headers, body: bytes) -> None:
-    headers.append((b"content-length", b"%d" % len(body)))
+    if status != 204:  # which has neither a body nor a length (RFC 9110, 8.6)
+        headers.append((b"content-length", b"%d" % len(body)))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -58,7 +58,7 @@ def match(method: str, path: str) -> Found | CallFailure:
         if found is not None:
             if route.method == method:
                 return route, found.groupdict()
-            allowed.append(route.method)
+            allowed += ["GET", "HEAD"] if route.method == "GET" else [route.method]
     if allowed:
         return MethodNotAllowed(f"{path} answers {', '.join(allowed)}, not {method[:20]}", tuple(allowed))
     return NotFound("no such path; GET /docs shows what there is")

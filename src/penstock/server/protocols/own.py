@@ -9,7 +9,7 @@ from msgspec import UNSET
 
 from penstock.errors import CallFailure, Unreadable
 from penstock.schema import Check
-from penstock.server.call import Asked, Reader, Reply
+from penstock.server.call import Asked, Call, Reader, Reply
 from penstock.server.failures import error_body
 from penstock.server.protocols.reading import Located, generic, read_checked, require_rows
 
@@ -33,6 +33,10 @@ class Own:
 
     name = "penstock"
 
+    def open(self, call: Call) -> bytes:
+        """The whole body: model, version and alias are in the path."""
+        return call.body
+
     def reader(self, check: Check, max_rows: int) -> Reader:
         """A function that reads a body for the schema of `check`."""
         body_type = msgspec.defstruct(
@@ -54,7 +58,7 @@ class Own:
             rows = asked.instances if asked.columns is UNSET else check.rows_of_table(asked.columns)
             require_rows(len(rows), max_rows, "$.instances")
             batch = check.settle(rows)
-            return Asked(batch.rows, key=asked.key, raw=_sent(body) if batch.changed else None)
+            return Asked(batch.rows, key=asked.key, raw=_sent(body, len(rows)) if batch.changed else None)
 
         return lambda body: read_checked(body, read, check=check, locate=_located)
 
@@ -79,7 +83,12 @@ def _located(body: Any) -> Located | None:
     return None
 
 
-def _sent(body: bytes) -> object:
-    """The rows as they came, for the record."""
-    located = _located(generic(body))
-    return None if located is None else located[0]
+def _sent(body: bytes, rows: int) -> list[Any]:
+    """The rows as they came, one by one, for the record."""
+    found: Located = _located(generic(body)) or ([], "", "rows")
+    sent, _, form = found
+    if form == "rows":
+        return list(sent)
+    # Columns that the schema does not know, where it ignores them, may be of any shape.
+    columns = {name: values for name, values in sent.items() if isinstance(values, list)}
+    return [{name: values[row] for name, values in columns.items() if row < len(values)} for row in range(rows)]

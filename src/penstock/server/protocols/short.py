@@ -60,15 +60,15 @@ class Short:
         self.name = "short-batch" if is_batch else "short"
         self._is_batch = is_batch
 
-    def open(self, call: Call) -> None:
-        """Read the envelope: the version that it asks for, and the rows' own bytes. Raises Unreadable."""
+    def open(self, call: Call) -> bytes:
+        """The bytes of `features`; the envelope's version and key are set in `call`. Raises Unreadable."""
         try:
             envelope = _ENVELOPE.decode(call.body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise unreadable(error) from None
         call.version = _version(envelope.model_version)
         call.key = envelope.key
-        call.body = bytes(envelope.features)
+        return bytes(envelope.features)
 
     def reader(self, check: Check, max_rows: int) -> Reader:
         """A function that reads the bytes of `features` for the schema of `check`."""
@@ -140,7 +140,7 @@ def _located(features: Any) -> Located | None:
     return features, "$.features", "list"
 
 
-def _sent(features: bytes) -> object:
+def _sent(features: bytes) -> list[Any]:
     """The rows as they came, for the record."""
     rows = generic(features)
     return rows if isinstance(rows, list) and rows and isinstance(rows[0], list | dict) else [rows]

@@ -17,11 +17,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
+
 from load import CONNECTIONS, Figures, free_port, server, wrk
+from penstock.runtime import Model
 from stages import stages
 from workloads import Workload, workloads
-
-from penstock.runtime import Model
 
 HERE = Path(__file__).parent
 REPORT = HERE.parent / "docs" / "performance.md"

@@ -59,10 +59,8 @@ def _await_answer(process: subprocess.Popen[bytes], port: int, log: Path) -> Non
         if process.poll() is not None:
             raise RuntimeError(f"the server ended: {log.read_text()[-2000:]}")
         with contextlib.suppress(OSError):
-            try:
+            with contextlib.suppress(urllib.error.HTTPError):  # it answers; the other servers have no such path
                 urllib.request.urlopen(f"http://127.0.0.1:{port}/health/ready", timeout=5).close()
-            except urllib.error.HTTPError:
-                pass  # it answers; the other servers have no such path
             return
         time.sleep(0.1)
     raise RuntimeError(f"no answer on port {port} within 60 s")

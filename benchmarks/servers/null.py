@@ -29,7 +29,7 @@ async def app(
 
 if __name__ == "__main__":
     uvicorn.run(
-        app,  # type: ignore[arg-type]
+        app,
         port=int(sys.argv[1]),
         http="httptools",
         loop="uvloop",

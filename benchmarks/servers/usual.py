@@ -24,7 +24,7 @@ def build(path: str) -> FastAPI:
     loaded = joblib.load(path)
     model, types = loaded["model"], loaded["types"]
     by_position = {f"f{i}": (kind | None, None) for i, kind in enumerate(types.values())}
-    row_type: Any = create_model("Row", **by_position)
+    row_type: Any = create_model("Row", **by_position)  # type: ignore[call-overload]
     names = list(types)
     app = FastAPI()
 
@@ -32,10 +32,9 @@ def build(path: str) -> FastAPI:
     def predict(row: row_type) -> Answer:
         frame = pd.DataFrame([list(row.model_dump().values())], columns=names)
         probabilities = model.predict_proba(frame)[0]
-        best = probabilities.argmax()
         keys = [str(label) for label in model.classes_]
-        return Answer(label=model.classes_[best].item() if hasattr(model.classes_[best], "item") else
-                      str(model.classes_[best]), probabilities=dict(zip(keys, probabilities.tolist(), strict=True)))  # fmt: skip
+        label = model.classes_.tolist()[probabilities.argmax()]
+        return Answer(label=label, probabilities=dict(zip(keys, probabilities.tolist(), strict=True)))
 
     return app
 

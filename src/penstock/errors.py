@@ -1,29 +1,29 @@
 """What can go wrong, as kinds: no transport in here (HTTP and the other protocols map them in `server/failures.py`).
 
-    PenstockError
-    ├── CallFailure                 what a caller of a prediction may get; each has a stable `code`
-    │   ├── Unreadable              the bytes are not what the protocol reads (JSON, UTF-8, envelope)
-    │   ├── TooLarge                body, rows or nesting above a limit
-    │   ├── UnsupportedMedia        a content type that this route does not read
-    │   ├── SchemaViolation         rows that break the model's schema; carries every violation
-    │   ├── NotFound                unknown route, model, version or alias
-    │   ├── MethodNotAllowed        a known route, asked in another way
-    │   ├── NotReady                nothing is served yet, or the server is draining
-    │   ├── DeadlineExceeded        the caller's deadline passed before the answer was there
-    │   ├── CallerGone              the caller hung up; seen in the log only
-    │   ├── ModelFailed             the model raised, or answered with what its outputs do not allow
-    │   ├── RecordFailed            the answer could not be recorded, and the rule is not to answer then
-    │   └── InternalFailure         a bug of ours; the request id leads to the log
-    ├── BundleError
-    │   ├── BundleRefused           changed, missing or extra files, links, bombs, unknown formats, golden rows
-    │   └── PackRefused             a pipeline that can be neither compiled nor kept native; names the step
-    ├── SchemaError                 a schema that contradicts itself
-    ├── SegmentError                an audit segment that cannot be read or written
-    ├── SettingsError               a setting that does not exist or does not fit
-    ├── ClientError                 what the Python client raises
-    │   ├── ServerUnreachable       no connection, or no answer in time
-    │   └── ServerRefused           the server answered with an error; carries its status, code and violations
-    └── MissingExtra                an optional library is needed and not installed; names the extra
+PenstockError
+├── CallFailure                 what a caller of a prediction may get; each has a stable `code`
+│   ├── Unreadable              the bytes are not what the protocol reads (JSON, UTF-8, envelope)
+│   ├── TooLarge                body, rows or nesting above a limit
+│   ├── UnsupportedMedia        a content type that this route does not read
+│   ├── SchemaViolation         rows that break the model's schema; carries every violation
+│   ├── NotFound                unknown route, model, version or alias
+│   ├── MethodNotAllowed        a known route, asked in another way
+│   ├── NotReady                nothing is served yet, or the server is draining
+│   ├── DeadlineExceeded        the caller's deadline passed before the answer was there
+│   ├── CallerGone              the caller hung up; seen in the log only
+│   ├── ModelFailed             the model raised, or answered with what its outputs do not allow
+│   ├── RecordFailed            the answer could not be recorded, and the rule is not to answer then
+│   └── InternalFailure         a bug of ours; the request id leads to the log
+├── BundleError
+│   ├── BundleRefused           changed, missing or extra files, links, bombs, unknown formats, golden rows
+│   └── PackRefused             a pipeline that can be neither compiled nor kept native; names the step
+├── SchemaError                 a schema that contradicts itself
+├── SegmentError                an audit segment that cannot be read or written
+├── SettingsError               a setting that does not exist or does not fit
+├── ClientError                 what the Python client raises
+│   ├── ServerUnreachable       no connection, or no answer in time
+│   └── ServerRefused           the server answered with an error; carries its status, code and violations
+└── MissingExtra                an optional library is needed and not installed; names the extra
 """
 
 from __future__ import annotations

@@ -46,9 +46,7 @@ class RoutingTable(msgspec.Struct, frozen=True):
     def _only(self) -> str:
         if len(self.models) == 1:
             return next(iter(self.models))
-        raise NotFound(
-            f"the call names no model, and server.default_model is not set; there is {listed(self.models)}"
-        )
+        raise NotFound(f"the call names no model, and server.default_model is not set; there is {listed(self.models)}")
 
 
 def listed(names: Iterable[object]) -> str:

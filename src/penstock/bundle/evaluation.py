@@ -49,7 +49,7 @@ def class_index(target: np.ndarray, outputs: OutputSpec) -> np.ndarray:
 def truth_of(target: np.ndarray, outputs: OutputSpec) -> np.ndarray:
     """What perfect answers would be, float64 `[n, k]`: one-hot classes, or the values."""
     if outputs.kind == "classification":
-        return np.eye(len(outputs.classes))[class_index(target, outputs)]
+        return np.asarray(np.eye(len(outputs.classes))[class_index(target, outputs)])
     return np.asarray(target, dtype=float).reshape(len(target), -1)
 
 

@@ -27,9 +27,7 @@ class Built(msgspec.Struct, frozen=True, kw_only=True):
     adversarial: Columns
 
 
-def build(
-    subject: Subject, *, budget: int, trusted: Collection[str] = (), progress: Callable[[str], None]
-) -> Built:
+def build(subject: Subject, *, budget: int, trusted: Collection[str] = (), progress: Callable[[str], None]) -> Built:
     """Compile and prove `subject`; keep it native when either fails.
 
     Raises PackRefused naming the step that can be neither.

@@ -70,7 +70,9 @@ def read_manifest(manifest: bytes, seal: bytes) -> Manifest:
     """The manifest, if its seal covers these very bytes and it is consistent. Raises BundleRefused."""
     sealed = _decoded(seal, Seal, SEAL_FILE).manifest_sha256
     if sealed != sha256(manifest):
-        raise BundleRefused(f"{MANIFEST_FILE}: the seal is for {sealed}, the file is {sha256(manifest)}: it was changed")
+        raise BundleRefused(
+            f"{MANIFEST_FILE}: the seal is for {sealed}, the file is {sha256(manifest)}: it was changed"
+        )
     version = _decoded(manifest, _FormatOnly, MANIFEST_FILE).format
     if version != FORMAT:
         raise BundleRefused(

@@ -160,7 +160,7 @@ def _provenance(subject: Subject, options: PackOptions) -> Provenance:
 
 def _spread(columns: Columns, wanted: int) -> Columns:
     rows = _rows(columns)
-    picked = np.unique(np.linspace(0, rows - 1, min(rows, wanted)).round().astype(int)) if rows else []
+    picked = np.unique(np.linspace(0, max(rows - 1, 0), min(rows, wanted)).round().astype(np.int64))
     return {name: column[picked] for name, column in columns.items()}
 
 

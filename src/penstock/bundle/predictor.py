@@ -1,4 +1,4 @@
-"""The one thing that turns checked columns into outputs; every loader gives one, the server, batch and stream run it."""
+"""What turns checked columns into outputs: every loader gives one; the server, batch and stream run it."""
 
 from __future__ import annotations
 

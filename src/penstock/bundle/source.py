@@ -48,7 +48,7 @@ class DirectorySource:
 
     def names(self) -> set[str]:
         """The names of all entries, whatever they are."""
-        return set(os.listdir(self._root))
+        return {path.name for path in self._root.iterdir()}
 
     def read(self, name: str, limit_bytes: int) -> bytes:
         """The bytes of a regular file, opened without following a link."""

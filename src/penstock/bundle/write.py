@@ -59,7 +59,9 @@ def write_bundle(files: Mapping[str, bytes], out: Path, name: str, *, is_archive
             _write_draft(files, draft, is_archive=is_archive)
             return _place(draft, out, name, suffix)
     except OSError as error:
-        raise PackRefused("write", f"{out}: {error.strerror or error}", "Free space, or choose another --out") from error
+        raise PackRefused(
+            "write", f"{out}: {error.strerror or error}", "Free space, or choose another --out"
+        ) from error
 
 
 def _write_draft(files: Mapping[str, bytes], draft: Path, *, is_archive: bool) -> None:

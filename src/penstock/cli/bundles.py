@@ -128,7 +128,9 @@ def _print_details(bundle: Bundle) -> None:
         libraries = " ".join(f"{name} {version}" for name, version in described.environment.libraries.items())
         screen.print(f"\n[italic]packed with[/]  Python {described.environment.python}, {libraries}")
     if described.provenance is not None:
-        screen.print(f"[italic]packed by[/]  {described.provenance.packed_by} (unverified), {bundle.manifest.created_at}")
+        screen.print(
+            f"[italic]packed by[/]  {described.provenance.packed_by} (unverified), {bundle.manifest.created_at}"
+        )
     screen.print()
     files = [(name, f"{entry.size_bytes:,}", f"{entry.sha256[:19]}…") for name, entry in bundle.manifest.files.items()]
     print_table("files", files, columns=("file", "bytes", "digest"))

@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -153,7 +154,9 @@ def _ask(screen: Console, client: Client, acts: list[Act]) -> None:
     rows = acts[1].fresh[list(churn.schema.names)].head(500)
     answer = client.predict("churn", rows)
     leaving = sum(prediction.label == "yes" for prediction in answer.predictions)
-    screen.print(f"  churn, {len(answer.predictions)} rows in one call: {leaving} would leave, {answer.latency_ms:.1f} ms")
+    screen.print(
+        f"  churn, {len(answer.predictions)} rows in one call: {leaving} would leave, {answer.latency_ms:.1f} ms"
+    )
 
 
 def _break(screen: Console, client: Client, act: Act) -> None:
@@ -196,11 +199,9 @@ def _time(screen: Console, client: Client, acts: list[Act]) -> None:
         row = act.bundle.golden.rows[0]
         checked = model.check.from_objects([row]).rows
         frame = act.sample.head(1)
-        native_us = _median_us(lambda frame=frame, act=act: act.estimator.predict_proba(frame), 30)
-        bundle_us = _median_us(lambda model=model, checked=checked: model.score(checked), _TIMED_CALLS)
-        call_us = _median_us(
-            lambda name=act.bundle.manifest.name, row=row: client.predict(name, row), _TIMED_CALLS // 3
-        )
+        native_us = _median_us(partial(act.estimator.predict_proba, frame), _TIMED_CALLS // 10)
+        bundle_us = _median_us(partial(model.score, checked), _TIMED_CALLS)
+        call_us = _median_us(partial(client.predict, model.name, row), _TIMED_CALLS // 3)
         times = [f"{value:,.0f} µs" for value in (native_us, bundle_us, call_us)]
         table.add_row(act.bundle.manifest.name, *times, f"{native_us / bundle_us:,.1f} ×")
     screen.print(table)

@@ -21,6 +21,7 @@ from penstock.bundle.bundle import Bundle
 from penstock.errors import SettingsError
 from penstock.runtime import Host, Model
 from penstock.server.http.asgi import HttpApp
+from penstock.server.http.connection import Http1
 from penstock.server.http.cors import Cors
 from penstock.server.http.pages import Pages
 from penstock.server.measures import Measures
@@ -154,7 +155,7 @@ def _http_app(settings: Settings, host: Host, *, log: AuditLog, measures: Measur
 def _uvicorn_config(server: ServerSettings, app: HttpApp) -> uvicorn.Config:
     return uvicorn.Config(
         app,  # raw ASGI with plain dicts
-        http="httptools",
+        http=Http1,
         ws="none",
         lifespan="off",
         interface="asgi3",

@@ -106,5 +106,12 @@ class Reply:
         self.encoded = _NOTHING
         self.latency_ms = 0.0
 
+    @property
+    def answerer(self) -> Model:
+        """The version that answered; only asked of an answer. Raises ValueError for a reply that is none."""
+        if self.model is None:
+            raise ValueError("a reply without a model is no answer")
+        return self.model
+
 
 _NOTHING = msgspec.Raw(b"[]")

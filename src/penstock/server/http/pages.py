@@ -49,7 +49,7 @@ class Pages:
             "model": self._model,
             "info": self._about,
             "openapi": lambda names: _json(self._document),
-            "docs": lambda names: Page(docs_page(self._document), headers=DOCS_HEADERS),
+            "docs": lambda names: Page(docs_page(self._document), headers=tuple(DOCS_HEADERS)),
         }
 
     def page(self, name: str, names: Mapping[str, str]) -> Page:

@@ -52,7 +52,7 @@ _PATTERNS: Final = tuple((route, _pattern(route.path)) for route in ROUTES)
 def match(method: str, path: str) -> Found | CallFailure:
     """The route of a request and the names in its path, or the failure to answer with."""
     method = "GET" if method == "HEAD" else method
-    allowed = []
+    allowed: list[str] = []
     for route, pattern in _PATTERNS:
         found = pattern.fullmatch(path)
         if found is not None:

@@ -64,7 +64,7 @@ class Own:
 
     def answer(self, reply: Reply) -> bytes:
         """The body of an answer."""
-        model = reply.model
+        model = reply.answerer
         return _ENCODER.encode(
             AnswerBody(model.name, model.version, model.digest, reply.request_id, reply.encoded, reply.latency_ms)
         )

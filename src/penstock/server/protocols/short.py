@@ -89,7 +89,7 @@ class Short:
 
     def answer(self, reply: Reply) -> bytes:
         """The body of an answer."""
-        version = reply.model.version
+        version = reply.answerer.version
         if len(reply.predictions) == 1 and not self._is_batch:
             only = reply.predictions[0]
             body: OneBody | ManyBody = OneBody(

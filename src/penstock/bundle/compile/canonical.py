@@ -13,7 +13,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from penstock.bundle.compile.answers import Answer
-from penstock.bundle.compile.graph import FOREIGN, ML, OPSET, OPSET_ML, PICK, Graph, reads
+from penstock.bundle.compile.graph import FOREIGN, ML, OPSET, OPSET_ML, PICK, Graph, inner_graphs, reads
 from penstock.bundle.outputs import OutputSpec
 from penstock.schema import Schema
 
@@ -100,12 +100,23 @@ class _Writer:
         for name in sorted(reads(node)):
             if name in self._graph.constants:
                 self._read(name)
+        for inner in inner_graphs(copied):
+            self._rewrite(inner)
         del copied.input[:], copied.output[:]
         copied.input.extend(inputs)
         for place, name in enumerate(node.output):
             self._names[name] = ends.get(name) or self._name_of(name, place)
             copied.output.append(self._names[name])
         self.nodes.append(copied)
+
+    def _rewrite(self, inner: onnx.GraphProto) -> None:
+        """A branch's reads of the outer graph by their new names; its own names are unlike any of them."""
+        for node in inner.node:
+            node.input[:] = [self._names.get(name, name) for name in node.input]
+            for deeper in inner_graphs(node):
+                self._rewrite(deeper)
+        for out in inner.output:
+            out.name = self._names.get(out.name, out.name)
 
     def _name_of(self, name: str, place: int) -> str:
         if name.startswith(FOREIGN):

@@ -15,7 +15,7 @@ from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType, String
 
 from penstock.bundle.compile.answers import Answer, column_of
 from penstock.bundle.compile.feature import Feature, Features
-from penstock.bundle.compile.graph import FOREIGN, ML, OPSET, Graph
+from penstock.bundle.compile.graph import FOREIGN, ML, OPSET, Graph, inner_graphs
 from penstock.bundle.compile.numeric import settled_texts
 from penstock.bundle.compile.refusal import NotCompilable
 
@@ -82,9 +82,8 @@ def _rename(inner: onnx.GraphProto, prefix: str) -> None:
     for node in inner.node:
         for names in (node.input, node.output):
             names[:] = [prefix + name if name else "" for name in names]
-        for attribute in node.attribute:
-            for deeper in ([attribute.g] if attribute.HasField("g") else []) + list(attribute.graphs):
-                _rename(deeper, prefix)
+        for deeper in inner_graphs(node):
+            _rename(deeper, prefix)
 
 
 def _in_any_precision(fitted: Any, is_number: bool, width: int, step: str) -> tuple[onnx.ModelProto, bool]:

@@ -8,12 +8,11 @@ import numpy as np
 
 from penstock.bundle.compile.answers import Answer, column_of, complement, label_of_largest, label_where
 from penstock.bundle.compile.feature import Features
+from penstock.bundle.compile.fractions import class_answer, mean_of
 from penstock.bundle.compile.graph import Graph
 from penstock.bundle.compile.numeric import numbers_only
 from penstock.bundle.compile.refusal import NotCompilable
 from penstock.bundle.compile.trees import Scored, Tree, constant_tree, ensemble
-
-_EXACT_BITS = 2.0**30
 
 
 def tree_of(fitted: Any) -> tuple[Tree, np.ndarray]:
@@ -37,10 +36,8 @@ def forest_classifier(graph: Graph, estimator: Any, features: Features, step: st
     numbers_only(features, step)
     if estimator.n_outputs_ > 1:
         raise NotCompilable(step, "several targets of classes")
-    sums = _class_sums(graph, trees, features)
     graph.recipe.append(f"{step}: {len(trees)} trees in double, thresholds moved back to the raw columns")
-    probabilities = sums if _is_alone(estimator) else _mean(graph, sums, len(trees))
-    return {"label": label_of_largest(graph, probabilities), "probabilities": probabilities}
+    return class_answer(graph, trees, features, is_mean=not _is_alone(estimator))
 
 
 def forest_regressor(graph: Graph, estimator: Any, features: Features, step: str) -> Answer:
@@ -51,7 +48,7 @@ def forest_regressor(graph: Graph, estimator: Any, features: Features, step: str
     scored = [Scored(tree, target, values[:, target]) for target in range(width) for tree, values in trees]
     sums = ensemble(graph, scored, features, targets=width, narrow=True)
     graph.recipe.append(f"{step}: {len(trees)} trees in double, thresholds moved back to the raw columns")
-    mean = sums if _is_alone(estimator) else _mean(graph, sums, len(trees))
+    mean = sums if _is_alone(estimator) else mean_of(graph, sums, len(trees))
     return {"values": mean} if width > 1 else {"values": mean, "value": column_of(graph, mean)}
 
 
@@ -61,33 +58,6 @@ def _members(estimator: Any) -> list[Any]:
 
 def _is_alone(estimator: Any) -> bool:
     return hasattr(estimator, "tree_")
-
-
-def _mean(graph: Graph, sums: str, count: int) -> str:
-    return graph.add("Div", [sums, graph.constant(np.array(float(count)))], width=graph.widths[sums])
-
-
-def _class_sums(graph: Graph, trees: list[tuple[Tree, np.ndarray]], features: Features) -> str:
-    """`[n, k]`: for each class the sum of its fractions, tree by tree as the original adds them.
-
-    A leaf of the operator has one value, so the trees are repeated for each class; not for two classes whose fractions
-    are such that no rounding happens (pure leaves): then the first class is what remains.
-    """
-    width = trees[0][1].shape[1]
-    fractions = np.concatenate([values for _, values in trees])
-    if width == 2 and _adds_exactly(fractions):
-        second = ensemble(
-            graph, [Scored(tree, 0, values[:, 1]) for tree, values in trees], features, targets=1, narrow=True
-        )
-        first = graph.add("Sub", [graph.constant(np.array(float(len(trees)))), second], width=1)
-        return graph.add("Concat", [first, second], width=2, axis=1)
-    scored = [Scored(tree, target, values[:, target]) for target in range(width) for tree, values in trees]
-    return ensemble(graph, scored, features, targets=width, narrow=True)
-
-
-def _adds_exactly(fractions: np.ndarray) -> bool:
-    scaled = fractions * _EXACT_BITS
-    return bool((scaled == np.rint(scaled)).all() and (fractions.sum(axis=1) == 1.0).all())
 
 
 def boosting_classifier(graph: Graph, estimator: Any, features: Features, step: str) -> Answer:

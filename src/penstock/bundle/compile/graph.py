@@ -26,9 +26,13 @@ FOREIGN = "foreign"
 
 
 class Graph:
-    """Nodes and constants in the order in which they are written. Not thread-safe."""
+    """Nodes and constants in the order in which they are written. Not thread-safe.
 
-    def __init__(self) -> None:
+    `prefix` begins the names of a graph that is to become a branch of another one, whose names it may read.
+    """
+
+    def __init__(self, prefix: str = "") -> None:
+        self._prefix = prefix
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, onnx.TensorProto] = {}
         self.widths: dict[str, int] = {}
@@ -38,7 +42,7 @@ class Graph:
 
     def add(self, op: str, inputs: Sequence[str], *, width: int = 0, domain: str = "", **attributes: Any) -> str:
         """One node with one output, whose name it returns; `width` is the output's number of columns, if it has any."""
-        output = f"t{len(self.nodes)}"
+        output = f"{self._prefix}t{len(self.nodes)}"
         self.nodes.append(helper.make_node(op, list(inputs), [output], domain=domain, **attributes))
         self.widths[output] = width
         return output
@@ -58,7 +62,7 @@ class Graph:
         return self._kept(("text", *shape, *encoded), helper.make_tensor("", TensorProto.STRING, shape, encoded))
 
     def _kept(self, key: tuple[object, ...], tensor: onnx.TensorProto) -> str:
-        name = self._by_content.setdefault(key, f"c{len(self._by_content)}")
+        name = self._by_content.setdefault(key, f"{self._prefix}c{len(self._by_content)}")
         if name not in self.constants:
             tensor.name = name
             self.constants[name] = tensor
@@ -83,6 +87,11 @@ class Graph:
             return tensor
         return self.gather(tensor, indices)
 
+    def branch(self, inner: Graph, output: str) -> onnx.GraphProto:
+        """A graph without inputs as a branch of an `If` of this one, with one output of int64."""
+        end = helper.make_tensor_value_info(output, TensorProto.INT64, None)
+        return helper.make_graph(inner.nodes, "branch", [], [end], list(inner.constants.values()))
+
     def gather(self, tensor: str, indices: Sequence[int]) -> str:
         """Columns of a tensor by number."""
         return self.add("Gather", [tensor, self.constant(np.array(indices, np.int64))], width=len(indices), axis=1)
@@ -99,10 +108,18 @@ class Graph:
 def reads(node: onnx.NodeProto) -> set[str]:
     """The names that a node reads, those inside its loops and branches included."""
     names = set(node.input)
-    for attribute in node.attribute:
-        for inner in ([attribute.g] if attribute.HasField("g") else []) + list(attribute.graphs):
-            names.update(*(reads(step) for step in inner.node), (out.name for out in inner.output))
+    for inner in inner_graphs(node):
+        names.update(*(reads(step) for step in inner.node), (out.name for out in inner.output))
     return names
+
+
+def inner_graphs(node: onnx.NodeProto) -> list[onnx.GraphProto]:
+    """The graphs of a node's loops and branches."""
+    found: list[onnx.GraphProto] = []
+    for attribute in node.attribute:
+        found += [attribute.g] if attribute.HasField("g") else []
+        found += attribute.graphs
+    return found
 
 
 def field_tensor(name: str) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import msgspec
 import numpy as np
+import onnx
 from onnx import numpy_helper
 
 from penstock.bundle.compile.feature import Feature, Features
@@ -62,7 +63,6 @@ def ensemble(graph: Graph, scored: Sequence[Scored], features: Features, *, targ
     raw, column, threshold, missing = _moved(joined, features, narrow=narrow)
     sizes = np.array([int((one.tree.left >= 0).sum()) for one in trees])
     leaf_sizes = np.array([len(one.tree.left) for one in trees]) - sizes
-    weights = np.concatenate([one.value[one.tree.left < 0] for one in trees]).astype(np.float64)
     attributes = {
         "n_targets": targets,
         "aggregate_function": _SUM,
@@ -73,12 +73,19 @@ def ensemble(graph: Graph, scored: Sequence[Scored], features: Features, *, targ
         "nodes_modes": numpy_helper.from_array(joined.modes),
         "nodes_missing_value_tracks_true": missing.astype(int).tolist(),
         "leaf_targetids": np.repeat([one.target for one in trees], leaf_sizes).tolist(),
-        "leaf_weights": numpy_helper.from_array(weights),
+        "leaf_weights": leaf_weights(scored),
         **joined.links(),
     }
     if len(joined.members):
         attributes["membership_values"] = numpy_helper.from_array(joined.members)
     return graph.add("TreeEnsemble", [graph.matrix(raw)], width=targets, domain=ML, **attributes)
+
+
+def leaf_weights(scored: Sequence[Scored]) -> onnx.TensorProto:
+    """The values of all leaves in the operator's order."""
+    grown = [_grown(one) for one in scored]
+    weights = np.concatenate([one.value[one.tree.left < 0] for one in grown]).astype(np.float64)
+    return numpy_helper.from_array(weights)
 
 
 def _grown(one: Scored) -> Scored:

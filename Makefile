@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check lint types contract format bench exactness clean
+.PHONY: demo test check lint types contract format bench exactness sizes clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -36,6 +36,9 @@ format: $(STAMP)
 
 bench: $(STAMP)   ## throughput beside the null handler and the usual design; needs wrk
 	$(BIN)/python benchmarks/bench.py
+
+sizes: $(STAMP)   ## what each extra takes on disk
+	$(BIN)/python benchmarks/install_size.py
 
 exactness: $(STAMP)   ## regenerates docs/exactness.md from ../shared/data
 	$(BIN)/python benchmarks/exactness.py

@@ -32,6 +32,8 @@ def read_table(path: Path) -> pd.DataFrame:
             return pd.read_parquet(path)
         if path.suffix == ".jsonl":
             return pd.DataFrame(_json_lines(path.read_bytes(), path.name))
+    except ImportError:
+        raise MissingExtra("pyarrow", "arrow", f"reading {path.name}") from None
     except (ValueError, UnicodeDecodeError) as error:
         raise Unreadable(f"{path}: {error}") from error
     raise Unreadable(f"{path}: expected a file that ends in .csv, .parquet or .jsonl")

@@ -1,14 +1,15 @@
 """uvicorn's HTTP/1.1 connection, mended where it leaves a caller without an answer.
 
 A request that offers to upgrade (Java's own HTTP client offers h2c with each first request) is answered as HTTP/1.1,
-its body included, and the connection goes on: RFC 9110, 7.8, lets a server ignore the offer. uvicorn's parser stops
-before the body instead. Bytes that are no HTTP get the error body of our own API.
+its body included, and the connection goes on, as RFC 9110, 7.8, has it; uvicorn's parser stops before the body. Bytes
+that are no HTTP get our own error body, and what was asked before them its answer.
 """
 
 from __future__ import annotations
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from penstock.errors import Unreadable
 from penstock.server.failures import error_body
@@ -18,6 +19,13 @@ _NOT_HTTP = error_body(Unreadable("the bytes are not an HTTP/1.1 request"), None
 
 class Http1(HttpToolsProtocol):
     """One connection; made by uvicorn."""
+
+    _running: RequestResponseCycle | None = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell every request under way: uvicorn tells only the newest of several that came together."""
+        self._abandon()
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Parse what has come and start what is asked."""
@@ -57,7 +65,28 @@ class Http1(HttpToolsProtocol):
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
         self.parser.feed_data(b"".join(head) + b"\r\n")
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
     def _refuse(self) -> None:
-        head = b"content-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n" % len(_NOT_HTTP)
-        self.transport.write(STATUS_LINE[400] + head + _NOT_HTTP)
+        """End the connection over bytes that are no HTTP, once the whole requests before them have their answers."""
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete and not cycle.more_body:
+            cycle.keep_alive = False
+            return
+        is_alone = cycle is None or cycle.response_complete or (cycle is self._running and not cycle.response_started)
+        self._abandon()
+        if is_alone and not self.transport.is_closing():
+            head = b"content-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n" % len(_NOT_HTTP)
+            self.transport.write(STATUS_LINE[400] + head + _NOT_HTTP)
         self.transport.close()
+
+    def _abandon(self) -> None:
+        """Let the requests under way come to nothing: nobody is there to take their answers."""
+        queued = [cycle for cycle, _ in self.pipeline]
+        for cycle in (self._running, self.cycle, *queued):
+            if cycle is not None and not cycle.response_complete:
+                cycle.disconnected = True
+                cycle.message_event.set()
+        self.pipeline.clear()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import ipaddress
 import logging
 import signal
@@ -59,9 +60,14 @@ def serve(settings: Settings, bundles: Sequence[Path], *, on_start: Callable[[St
     models = load_models(bundles, settings, measures)
     audit = Path(settings.home) / "audit"
     for repair in recover(audit):
-        _LOG.warning("audit: cut a torn tail of %d bytes off %s", repair.cut_bytes, repair.path)
+        if repair.broken is not None:
+            _LOG.error("audit: %s is broken and was left as it is: %s", repair.path, repair.broken)
+        elif repair.cut_bytes:
+            _LOG.warning("audit: cut a torn tail of %d bytes off %s", repair.cut_bytes, repair.path)
     with contextlib.ExitStack() as stack:
-        host = stack.enter_context(contextlib.closing(Host(models, default_model=settings.server.default_model)))
+        host = stack.enter_context(
+            contextlib.closing(Host(models, default_model=settings.server.default_model, on_run=measures.ran))
+        )
         _require_default_model(settings.server, host)
         listener = stack.enter_context(_listen(settings.server))
         runner = stack.enter_context(Runner(loop_factory=uvloop.new_event_loop))
@@ -73,6 +79,7 @@ def serve(settings: Settings, bundles: Sequence[Path], *, on_start: Callable[[St
             address = listener.getsockname()
             on_start(Started(address[0], address[1], models, log.path))
 
+        _calm_collector()
         runner.run(_serve_until_stopped(_Server(_uvicorn_config(settings.server, app), started), log, listener))
 
 
@@ -113,6 +120,17 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _calm_collector() -> None:
+    """Leave what is loaded out of garbage collection, and collect after 50,000 new objects rather than 700.
+
+    A tick of 64 requests makes thousands of short-lived objects that reference counting frees; looking through them
+    at every 700 took 6 % of the time (py-spy).
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 
 class _Server(uvicorn.Server):

@@ -24,10 +24,10 @@ class RequestIds:
     def __init__(self, clock_ns: Callable[[], int] = time.time_ns) -> None:
         self._clock_ns = clock_ns
         self._steps = random.Random(os.urandom(32))
-        self._pid = os.getpid()
         self._ms = -1
         self._node = _NODE_END
         self._prefix = ""
+        os.register_at_fork(after_in_child=self._forget)
 
     def next(self) -> str:
         """A new id in the canonical form of 36 characters."""
@@ -38,19 +38,19 @@ class RequestIds:
             self._node += 1 + self._steps.getrandbits(_STEP_BITS)
             if self._node >= _NODE_END:
                 self._draw(self._ms + 1)
-            elif os.getpid() != self._pid:
-                self._draw(self._ms)
         return f"{self._prefix}{self._node:012x}"
 
     def _draw(self, ms: int) -> None:
         """Begin the millisecond `ms` with fresh random bits."""
         seed = int.from_bytes(os.urandom(16))
-        if os.getpid() != self._pid:
-            self._pid = os.getpid()
-            self._steps.seed(os.urandom(32))
         self._ms = ms
         self._node = seed & (_NODE_END // 2 - 1)
         rand_a = (seed >> 64) & 0xFFF
         rand_b = (seed >> 80) & 0x3FFF
         time_hex = f"{ms & 0xFFFF_FFFF_FFFF:012x}"
         self._prefix = f"{time_hex[:8]}-{time_hex[8:]}-7{rand_a:03x}-{0x8000 | rand_b:04x}-"
+
+    def _forget(self) -> None:
+        """In a child after a fork: nothing of what the parent drew may be used again."""
+        self._steps.seed(os.urandom(32))
+        self._node = _NODE_END

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 POOL_FROM_US = 500.0
 
 Row = Any
+OnRun = Callable[[int, float], None]
+"""Called after each run with its rows and its milliseconds."""
+
 Score = Callable[[list[Row]], "list[Prediction]"]
 
 
@@ -51,10 +54,11 @@ class Ticket(Wait[Scored]):
 class Batcher:
     """The queue in front of one loaded version. Used on one event loop; not thread-safe."""
 
-    def __init__(self, score: Score, *, pool: Executor | None = None) -> None:
+    def __init__(self, score: Score, *, pool: Executor | None = None, on_run: OnRun | None = None) -> None:
         """`score` answers a list of checked rows, one prediction a row; with `pool` it runs in a thread of it."""
         self._score = score
         self._pool = pool
+        self._on_run = on_run
         self._queue: list[Ticket] = []
         self._is_busy = False
 
@@ -94,6 +98,8 @@ class Batcher:
     def _deliver(self, tickets: list[Ticket], began_ns: int, results: list[Any]) -> None:
         run_ms = (time.monotonic_ns() - began_ns) / 1e6
         batch_rows = sum([len(ticket.rows) for ticket in tickets])
+        if tickets and self._on_run is not None:
+            self._on_run(batch_rows, run_ms)
         for ticket, result in zip(tickets, results, strict=True):
             if isinstance(result, CallFailure):
                 ticket.fail(result)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from penstock.errors import BundleRefused
@@ -26,8 +27,18 @@ class Served:
 class Host:
     """Holds loaded models and finds the one that answers. Used on one event loop; close it when done."""
 
-    def __init__(self, models: Iterable[Model], *, default_model: str | None = None) -> None:
-        """The first version of a name becomes its champion. Raises BundleRefused for two of one number."""
+    def __init__(
+        self,
+        models: Iterable[Model],
+        *,
+        default_model: str | None = None,
+        on_run: Callable[[Model, int, float], None] = lambda model, rows, run_ms: None,
+    ) -> None:
+        """The first version of a name becomes its champion. `on_run` hears of each run: its rows and milliseconds.
+
+        Raises BundleRefused for two versions of one number.
+        """
+        self._on_run = on_run
         self._pools: list[ThreadPoolExecutor] = []
         self._served: dict[tuple[str, int], Served] = {}
         for model in models:
@@ -51,9 +62,9 @@ class Host:
 
     def _batcher(self, model: Model) -> Batcher:
         if model.cost_us < POOL_FROM_US:
-            return Batcher(model.score)
+            return Batcher(model.score, on_run=partial(self._on_run, model))
         self._pools.append(ThreadPoolExecutor(1, thread_name_prefix=f"run-{model.name}-{model.version}"))
-        return Batcher(model.score, pool=self._pools[-1])
+        return Batcher(model.score, pool=self._pools[-1], on_run=partial(self._on_run, model))
 
 
 def _routes(models: Iterable[Model]) -> dict[str, Routes]:

@@ -18,12 +18,12 @@ class Measures:
         self._requests = registry.counter("model_requests_total", "Calls for a prediction, by outcome.", by_call)
         self._seconds = registry.histogram(
             "model_request_duration_seconds",
-            "Time of answered calls: in all, in the queue, and of the run that they were a part of.",
+            "Time of answered calls in all and in the queue, and of runs (one run answers the calls of a tick).",
             ("model", "version", "stage"),
             buckets=DURATION_BUCKETS_S,
         )
         self._batch_rows = registry.histogram(
-            "model_batch_rows", "Rows in the run that an answered call was a part of.", ("model", "version"),
+            "model_batch_rows", "Rows of a run.", ("model", "version"),
             buckets=ROWS_BUCKETS,
         )  # fmt: skip
         self._loaded = registry.gauge("model_loaded", "1 for every version in memory.", ("model", "version"))
@@ -31,7 +31,7 @@ class Measures:
             "model_load_duration_seconds", "Time to verify, load and prove a version.", ("model", "version")
         )
         self._counters: dict[tuple[str, str, str, str], Counter] = {}
-        self._timers: dict[str, tuple[Histogram, Histogram, Histogram, Histogram]] = {}
+        self._timers: dict[str, tuple[Histogram, Histogram, Histogram, Histogram]] = {}  # total, queue, run, rows
 
     def loaded(self, model: Model, took_s: float) -> None:
         """Note a loaded version."""
@@ -50,11 +50,15 @@ class Measures:
             counter = self._counters[key] = self._counter(key, reply)
         counter.inc()
         if model is not None and scored is not None and reply.failure is None:
-            total, queue, run, rows = self._timers.get(model.digest) or self._timer(model)
-            total.observe(reply.latency_ms / 1e3)
-            queue.observe(scored.queue_ms / 1e3)
-            run.observe(scored.run_ms / 1e3)
-            rows.observe(scored.batch_rows)
+            timers = self._timers.get(model.digest) or self._timer(model)
+            timers[0].observe(reply.latency_ms / 1e3)
+            timers[1].observe(scored.queue_ms / 1e3)
+
+    def ran(self, model: Model, rows: int, run_ms: float) -> None:
+        """Count one run of a model."""
+        timers = self._timers.get(model.digest) or self._timer(model)
+        timers[2].observe(run_ms / 1e3)
+        timers[3].observe(rows)
 
     def _counter(self, key: tuple[str, str, str, str], reply: Reply) -> Counter:
         name, version, protocol, code = key

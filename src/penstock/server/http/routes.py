@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Final, Literal
 
@@ -49,6 +50,7 @@ def _pattern(path: str) -> re.Pattern[str]:
 _PATTERNS: Final = tuple((route, _pattern(route.path)) for route in ROUTES)
 
 
+@functools.lru_cache(1024)
 def match(method: str, path: str) -> Found | CallFailure:
     """The route of a request and the names in its path, or the failure to answer with."""
     method = "GET" if method == "HEAD" else method

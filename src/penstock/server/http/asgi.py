@@ -6,6 +6,7 @@ This is the only module that knows ASGI, so that a faster lane can take its plac
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -174,9 +175,13 @@ def _reply_headers(reply: Reply, call: Call) -> Headers:
     if call.client_id is not None:
         headers.append((b"x-request-id", call.client_id.encode()))
     if reply.model is not None:
-        headers.append((b"x-penstock-model", reply.model.name.encode()))
-        headers.append((b"x-penstock-version", b"%d" % reply.model.version))
+        headers += _model_headers(reply.model.name, reply.model.version)
     return headers
+
+
+@functools.lru_cache(1024)
+def _model_headers(name: str, version: int) -> tuple[tuple[bytes, bytes], ...]:
+    return (b"x-penstock-model", name.encode()), (b"x-penstock-version", b"%d" % version)
 
 
 def _failure_headers(failure: CallFailure) -> Headers:

@@ -31,7 +31,9 @@ class Measures:
             "model_load_duration_seconds", "Time to verify, load and prove a version.", ("model", "version")
         )
         self._counters: dict[tuple[str, str, str, str], Counter] = {}
-        self._timers: dict[str, tuple[Histogram, Histogram, Histogram, Histogram]] = {}  # total, queue, run, rows
+        self._timers: dict[
+            tuple[str, int], tuple[Histogram, Histogram, Histogram, Histogram]
+        ] = {}  # total, queue, run, rows
 
     def loaded(self, model: Model, took_s: float) -> None:
         """Note a loaded version."""
@@ -50,13 +52,13 @@ class Measures:
             counter = self._counters[key] = self._counter(key, reply)
         counter.inc()
         if model is not None and scored is not None and reply.failure is None:
-            timers = self._timers.get(model.digest) or self._timer(model)
+            timers = self._timers.get((model.name, model.version)) or self._timer(model)
             timers[0].observe(reply.latency_ms / 1e3)
             timers[1].observe(scored.queue_ms / 1e3)
 
     def ran(self, model: Model, rows: int, run_ms: float) -> None:
         """Count one run of a model."""
-        timers = self._timers.get(model.digest) or self._timer(model)
+        timers = self._timers.get((model.name, model.version)) or self._timer(model)
         timers[2].observe(run_ms / 1e3)
         timers[3].observe(rows)
 
@@ -73,5 +75,5 @@ class Measures:
             self._seconds.at((*labels, "run")),
             self._batch_rows.at(labels),
         )
-        self._timers[model.digest] = timer
+        self._timers[model.name, model.version] = timer
         return timer

@@ -58,7 +58,8 @@ def _numbers(values: np.ndarray, field: Field) -> pd.Series[Any]:
     if dtype in ("object", "category", "str", "string"):
         return _objects(values, gone, field, dtype)
     if dtype[:1].isupper():
-        return pd.Series(pd.array(values, dtype=pd.api.types.pandas_dtype(dtype)))
+        extension: Any = dtype
+        return pd.Series(pd.array(values, dtype=extension))
     if gone.any() and not dtype.startswith("float"):
         return _objects(values, gone, field, "object") if dtype == "bool" else pd.Series(values)
     with np.errstate(over="ignore"):

@@ -65,8 +65,17 @@ def applied(graph: Graph, features: Features, element: Elementwise, *, single: l
 def _lift(source: Lift, element: Elementwise, *, narrow: bool) -> Lift | None:
     if not element.rising:
         return None
-    lift = source.then(element.mapping)
-    return lift.then(rounded) if narrow else lift
+    return source.then(_in_single(element.mapping) if narrow else element.mapping)
+
+
+def _in_single(mapping: Mapping) -> Mapping:
+    """The mapping as numpy computes it on float32, which is not the rounded result of the one on float64."""
+
+    def single(values: np.ndarray) -> np.ndarray:
+        with np.errstate(all="ignore"):
+            return rounded(mapping(values.astype(np.float32)))
+
+    return single
 
 
 def _masked(graph: Graph, raw: str, element: Elementwise) -> list[Lift]:

@@ -75,4 +75,6 @@ def _tree_of(predictor: Any) -> Tree:
 def _members(predictor: Any, index: int) -> tuple[float, ...]:
     """The codes whose bit is set: 256 bits in eight words."""
     words = predictor.raw_left_cat_bitsets[index]
-    return tuple(float(code) for code in range(256) if words[code // 32] >> np.uint32(code % 32) & np.uint32(1))
+    codes = tuple(float(code) for code in range(256) if words[code // 32] >> np.uint32(code % 32) & np.uint32(1))
+    # Only missing values go left at some splits; the operator wants a member all the same, and no code is negative.
+    return codes or (-1.0,)

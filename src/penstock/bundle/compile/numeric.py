@@ -25,9 +25,11 @@ def numbers_only(features: Features, step: str) -> None:
 def standard_scaler(graph: Graph, scaler: Any, features: Features, step: str) -> Features:
     """(x - mean) / scale."""
     numbers_only(features, step)
+    # The scaler casts its constants to the dtype of the array before it uses them.
+    held = np.float32 if single_if_all(features) else np.float64
     if scaler.with_mean and scaler.mean_ is not None:
-        features = affine(graph, features, "Sub", scaler.mean_)
-    return affine(graph, features, "Div", scaler.scale_) if scaler.with_std else features
+        features = affine(graph, features, "Sub", scaler.mean_.astype(held))
+    return affine(graph, features, "Div", scaler.scale_.astype(held)) if scaler.with_std else features
 
 
 def min_max_scaler(graph: Graph, scaler: Any, features: Features, step: str) -> Features:

@@ -24,13 +24,14 @@ def ordinals(values: np.ndarray) -> np.ndarray:
 def doubles(places: np.ndarray) -> np.ndarray:
     """The doubles at these places; the reverse of `ordinals`."""
     bits = np.ascontiguousarray(np.where(places < 0, places ^ _SIGN, places))
-    return np.asarray(bits.view(np.float64))
+    found: np.ndarray = bits.view(np.float64)
+    return found
 
 
 def is_left(values: np.ndarray, thresholds: np.ndarray, *, narrow: bool) -> np.ndarray:
     """Whether a split sends these values left; `narrow` when the tree compares float32 values. NaN counts as left."""
     seen = rounded(values) if narrow else values
-    return (seen <= thresholds) | np.isnan(seen)
+    return np.asarray((seen <= thresholds) | np.isnan(seen))
 
 
 def pulled_back(mapping: Mapping, thresholds: np.ndarray, *, narrow: bool) -> np.ndarray:

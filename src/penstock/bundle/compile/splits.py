@@ -76,6 +76,8 @@ class TreeView:
             rows = self._original.quietly(lambda given: self._last._preprocess_X(given, reset=False), rows)
         dense = rows.toarray() if hasattr(rows, "toarray") else rows
         try:
+            if hasattr(dense, "to_numpy"):
+                return np.asarray(dense.to_numpy(dtype=np.float64, na_value=np.nan))
             return np.asarray(dense, dtype=np.float64)
         except (TypeError, ValueError) as error:
             raise ModelFailed(f"The preprocessing does not end in numbers: {error}") from error

@@ -1,0 +1,243 @@
+"""Arbitrary bytes never end in a 500: the application in this process, with real models and a real log."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import uvloop
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from penstock.audit import AuditLog, Record, read_record
+from penstock.runtime import Host, open_model
+from penstock.server.http.asgi import HttpApp
+from penstock.server.http.cors import Cors
+from penstock.server.http.pages import Pages
+from penstock.server.http.routes import match
+from penstock.server.measures import Measures
+from penstock.server.predict import Predict
+from penstock.telemetry import Registry
+
+PREDICT = {"predict", "short", "short_batch"}
+SAFE_HEADER = re.compile(rb"[^\x00-\x08\x0a-\x1f\x7f]*")
+
+
+class Asked(msgspec.Struct):
+    """One request; `pieces` are the messages in which its body comes."""
+
+    method: str
+    path: str
+    headers: list[tuple[bytes, bytes]]
+    pieces: list[bytes]
+
+
+class Told(msgspec.Struct):
+    """What came back, and the records that were written meanwhile."""
+
+    status: int
+    headers: dict[bytes, bytes]
+    body: bytes
+    records: list[Record]
+
+
+Ask = Callable[[Asked], Told]
+
+
+@pytest.fixture(scope="module")
+def ask(bundles: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
+    """Puts a request to the application and waits for its answer."""
+    registry, bugs = Registry(), []
+    measures = Measures(registry)
+    host = Host([open_model(bundles["iris"]), open_model(bundles["churn"])], default_model="churn")
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        log = AuditLog(tmp_path_factory.mktemp("fuzz") / "audit", registry=registry)
+        log.open(runner.get_loop())
+        predict = Predict(host, log, measures=measures, on_bug=lambda *bug: bugs.append(bug), max_rows=20)
+        pages = Pages(host, registry, info={})
+        app = HttpApp(predict, pages, cors=Cors(("https://a.example",)), max_body_bytes=5000, deadline_ms=30_000)
+        with log.path.open("rb") as segment:
+
+            def put(asked: Asked) -> Told:
+                told = runner.run(_answered(app, asked))
+                assert [] == bugs
+                lines = segment.read().splitlines()
+                told.records = [read_record(line) for line in lines if line.startswith(b'{"seq"')]
+                return told
+
+            yield put
+        log.close()
+        host.close()
+
+
+async def _answered(app: HttpApp, asked: Asked) -> Told:
+    messages = [
+        {"type": "http.request", "body": piece, "more_body": number < len(asked.pieces) - 1}
+        for number, piece in enumerate(asked.pieces)
+    ]
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        return messages.pop(0)
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    await app({"type": "http", "method": asked.method, "path": asked.path, "headers": asked.headers}, receive, send)
+    start, body = sent
+    assert all(SAFE_HEADER.fullmatch(value) for _, value in start["headers"])
+    return Told(start["status"], dict(start["headers"]), body["body"], [])
+
+
+def check(ask: Ask, asked: Asked) -> Told:
+    """Never a 500; a call for a prediction has exactly one record, under the id of its reply."""
+    told = ask(asked)
+    assert told.status in {200, 204, 400, 404, 405, 413, 415, 422, 504}
+    found = match(asked.method, asked.path)
+    if isinstance(found, tuple) and found[0].answer in PREDICT:
+        [record] = told.records
+        assert told.headers[b"x-penstock-request-id"].decode() == record.request_id
+        body = msgspec.json.decode(told.body)
+        assert record.request_id == (body if told.status == 200 else body["error"])["request_id"]
+        assert (told.status == 200) == (record.kind == "prediction")
+    else:
+        assert [] == told.records
+    return told
+
+
+CHURN_ROW = {
+    "age": 41,
+    "income": 31000.0,
+    "monthly_fee": 39.5,
+    "tenure_months": 7,
+    "support_calls": 3,
+    "usage_gb": 12.25,
+    "late_payments": 1,
+    "satisfaction": None,
+    "plan": "plus",
+    "region": "north",
+    "payment": "card",
+    "device": "phone",
+}
+BODIES = [
+    {"instances": [CHURN_ROW, {**CHURN_ROW, "region": "atlantis"}], "key": "k", "params": {"a": 1}},
+    {"columns": {name: [value, value] for name, value in CHURN_ROW.items()}},
+    {"features": CHURN_ROW, "model_version": 1},
+    {"features": [list(CHURN_ROW.values())] * 2, "model_version": "v1", "key": "k"},
+    {"features": list(CHURN_ROW.values())},
+]
+PATHS = [
+    "/v1/models/churn/predict",
+    "/v1/models/iris/predict",
+    "/v1/models/churn/versions/1/predict",
+    "/v1/models/churn/aliases/champion/predict",
+    "/predict",
+    "/batch_predict",
+]
+
+names = st.sampled_from(
+    [*CHURN_ROW, "instances", "columns", "features", "key", "params", "model_version", "$float", ""]
+)
+numbers = st.integers() | st.integers(2**53, 10**30) | st.floats(allow_nan=False, allow_infinity=False)
+scalars = (
+    st.none() | st.booleans() | numbers | st.text(max_size=8) | st.sampled_from(["plus", "north", "\uffffmissing"])
+)
+values = st.recursive(
+    scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(names | st.text(max_size=4), inner, max_size=4)
+)
+
+
+@st.composite
+def near_valid(draw: st.DrawFn) -> bytes:
+    """A right body with some members replaced, added or taken away, and then perhaps some of its bytes."""
+    body = msgspec.json.decode(msgspec.json.encode(draw(st.sampled_from(BODIES))))
+    for _ in range(draw(st.integers(0, 3))):
+        place: Any = body
+        while isinstance(place, dict | list) and place:
+            keys = list(place) if isinstance(place, dict) else list(range(len(place)))
+            key = draw(st.sampled_from(keys))
+            if not isinstance(place[key], dict | list) or draw(st.booleans()):
+                match draw(st.integers(0, 3)):
+                    case 0:
+                        del place[key]
+                    case 1 if isinstance(place, dict):
+                        place[draw(names)] = draw(values)
+                    case _:
+                        place[key] = draw(values)
+                break
+            place = place[key]
+    data = bytearray(msgspec.json.encode(body))
+    for _ in range(draw(st.integers(0, 2))):
+        at = draw(st.integers(0, len(data)))
+        data[at : at + draw(st.integers(0, 3))] = draw(
+            st.binary(max_size=3) | st.sampled_from([b'"', b"1e400", b"NaN"])
+        )
+    return bytes(data)
+
+
+bodies = st.binary(max_size=200) | near_valid() | values.map(msgspec.json.encode)
+media = st.sampled_from([b"application/json", b"text/plain", b""]) | st.binary(max_size=9)
+read_ones = st.sampled_from([b"x-request-id", b"x-deadline-ms", b"origin", b"content-encoding"])
+headers = st.lists(
+    st.tuples(st.just(b"content-type"), media)
+    | st.tuples(read_ones, st.binary(max_size=12))
+    | st.tuples(st.just(b"content-length"), st.integers(0, 10**30).map(lambda size: b"%d" % size))
+    | st.tuples(st.binary(max_size=9), st.binary(max_size=9)),
+    max_size=4,
+)
+
+
+@settings(max_examples=600, deadline=None)
+@given(path=st.sampled_from(PATHS), body=bodies)
+@example(path="/predict", body=b'{"features":' + b"[" * 4000)
+@example(path="/predict", body=b'{"features":[[]]}')
+@example(path="/predict", body=b'{"features":[{},[]]}')
+@example(path="/batch_predict", body=b'{"features":[[],{}]}')
+@example(path="/v1/models/churn/predict", body=b'{"columns":{"age":{}}}')
+@example(path="/v1/models/churn/predict", body=b'{"params":' + b"9" * 4900 + b',"instances":[]}')
+@example(path="/v1/models/churn/predict", body=b'{"instances":[{"age":1' + b"0" * 4900 + b"}]}")
+@example(path="/predict", body=b'{"features":{},"model_version":1' + b"0" * 4900 + b"}")
+@example(path="/predict", body=b'{"features":{},"model_version":"1' + b"0" * 4290 + b'"}')
+@example(path="/predict", body=b'{"features":{},"model_version":-170141183460469231731687303715884105729}')
+@example(path="/v1/models/churn/predict", body=b'{"key":"\\ud800","instances":[{"plan":"\\ud800"}]}')
+@example(path="/predict", body=b'{"features":{"\\udfff":"\\ud800"},"key":"\\ud83d"}')
+def test_any_body(ask: Ask, path: str, body: bytes) -> None:
+    """Any body to any route of a prediction has an answer that is no 500, and one record."""
+    check(ask, Asked("POST", path, [(b"content-type", b"application/json")], [body]))
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    method=st.sampled_from(["GET", "POST", "HEAD", "OPTIONS", "PUT"]) | st.text(max_size=9),
+    path=st.sampled_from([*PATHS, "/health", "/v1/models/iris", "/docs", "/metrics"]) | st.text(max_size=40),
+    headers=headers,
+    pieces=st.lists(bodies, min_size=1, max_size=3),
+)
+@example("POST", "/predict", [(b"content-length", b"1" * 5000)], [b""])
+@example("POST", "/predict", [(b"content-length", "\u00b2".encode("latin-1"))], [b""])
+@example("POST", "/v1/models/\u0663/versions/\u0663/predict", [], [b"{}"])
+@example("POST", "/v1/models/\n/aliases/\x00/predict", [(b"x-request-id", b"\r\nset-cookie: a=b")], [b"{}"])
+@example("OPTIONS", "/predict", [(b"origin", b"https://a.example")], [b""])
+def test_any_request(ask: Ask, method: str, path: str, headers: list[Any], pieces: list[bytes]) -> None:
+    """Any method, path, headers and pieces of a body have an answer that is no 500."""
+    check(ask, Asked(method, path, headers, pieces))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    rows=st.lists(st.fixed_dictionaries({"x": st.floats()}), max_size=25),
+    cut=st.lists(st.integers(0, 3000), max_size=4),
+)
+def test_the_body_is_put_together(ask: Ask, rows: list[Any], cut: list[int]) -> None:
+    """However a body is cut into pieces, the answer and the record are those of the whole body."""
+    body = msgspec.json.encode({"instances": [CHURN_ROW] * rows})
+    at = sorted({0, len(body), *(place % (len(body) + 1) for place in cut)})
+    pieces = [body[a:b] for a, b in itertools.pairwise(at)]
+    whole, apart = (check(ask, Asked("POST", PATHS[0], [], parts)) for parts in ([body], pieces))
+    assert (whole.status, whole.records[0].outputs) == (apart.status, apart.records[0].outputs)

@@ -1,0 +1,58 @@
+"""The table from failures to HTTP: complete, and as wire.md has it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+import pytest
+
+import penstock.errors as errors
+from penstock.errors import CallFailure, SchemaViolation, Violation
+from penstock.server.failures import HTTP_STATUS, ErrorBody, error_body, is_refusal
+
+WIRE = {
+    "unreadable": 400,
+    "not_found": 404,
+    "method_not_allowed": 405,
+    "too_large": 413,
+    "unsupported_media_type": 415,
+    "schema_violation": 422,
+    "caller_gone": 499,
+    "model_failed": 500,
+    "internal": 500,
+    "not_ready": 503,
+    "record_failed": 503,
+    "deadline_exceeded": 504,
+}
+
+
+def descendants(kind: type[CallFailure]) -> Iterator[type[CallFailure]]:
+    for child in kind.__subclasses__():
+        yield child
+        yield from descendants(child)
+
+
+def test_each_failure_has_its_status() -> None:
+    """Every kind of failure, also one of another module, has the status that wire.md gives to its code."""
+    assert WIRE == {kind.code: HTTP_STATUS[kind] for kind in descendants(CallFailure)}
+    assert set(HTTP_STATUS) == set(descendants(CallFailure))
+
+
+@pytest.mark.parametrize("kind", HTTP_STATUS, ids=lambda kind: kind.code)
+def test_refusals_are_the_callers_fault(kind: type[CallFailure]) -> None:
+    """A status of 4xx is recorded as a refusal, of 5xx as a failure."""
+    assert (WIRE[kind.code] < 500) == is_refusal(kind.__new__(kind))
+
+
+def test_the_error_body() -> None:
+    """The body has code, message and request id, and violations only where there are some."""
+    violation = Violation("$.instances[0].age", "`int`", '"41"')
+    found = msgspec.json.decode(error_body(SchemaViolation([violation]), "id-1"), type=ErrorBody).error
+    assert ("schema_violation", str(violation), "id-1", [violation]) == (
+        found.code,
+        found.message,
+        found.request_id,
+        found.violations,
+    )
+    assert b'{"error":{"code":"not_found","message":"no"}}' == error_body(errors.NotFound("no"), None)

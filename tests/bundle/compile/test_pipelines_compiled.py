@@ -226,7 +226,7 @@ def test_bool_and_nullable_int_columns() -> None:
 
 
 def test_own_categories_of_hist_gradient_boosting() -> None:
-    """Pandas categories, which HistGradientBoosting splits by sets of codes, are exact; unknown ones count as missing."""
+    """Pandas categories, which HistGradientBoosting splits by sets of codes, are exact; unknown ones are as missing."""
     frame = customers().astype({"city": "category", "plan": "category"})
     model = HistGradientBoostingClassifier(max_iter=25, min_samples_leaf=5).fit(frame, churned(customers()))
     proof = compiled(model, frame).proof()

@@ -13,7 +13,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from penstock.bundle.compile.answers import Answer
-from penstock.bundle.compile.graph import FOREIGN, ML, OPSET, OPSET_ML, PICK, Graph, inner_graphs, reads
+from penstock.bundle.compile.graph import FIELD, FOREIGN, ML, OPSET, OPSET_ML, PICK, Graph, inner_graphs, reads
 from penstock.bundle.outputs import OutputSpec
 from penstock.schema import Schema
 
@@ -46,13 +46,10 @@ def finished(graph: Graph, answer: Answer, schema: Schema, outputs: OutputSpec) 
     return model
 
 
-def fields_read(graph: Graph, ends: set[str]) -> list[str]:
-    """The names of the raw fields that these tensors depend on."""
-    return _fields_of(_living(graph.nodes, ends))
-
-
 def _fields_of(nodes: list[onnx.NodeProto]) -> list[str]:
-    return list(dict.fromkeys(name[len("field:") :] for node in nodes if node.op_type == PICK for name in node.input))
+    return list(
+        dict.fromkeys(name.removeprefix(FIELD) for node in nodes if node.op_type == PICK for name in node.input)
+    )
 
 
 def serialised(model: onnx.ModelProto) -> bytes:
@@ -124,7 +121,7 @@ class _Writer:
         return f"t{len(self.nodes)}" + (f"_{place}" if place else "")
 
     def _pick(self, node: onnx.NodeProto) -> None:
-        fields = [name[len("field:") :] for name in node.input]
+        fields = [name.removeprefix(FIELD) for name in node.input]
         source = next(name for name, of in self._packed.items() if fields[0] in of)
         order = [self._packed[source].index(field) for field in fields]
         if order == list(range(len(self._packed[source]))):

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from penstock.bundle.compile.canonical import fields_read, finished, serialised
+from penstock.bundle.compile.canonical import finished, serialised
 from penstock.bundle.compile.feature import Feature, Features
 from penstock.bundle.compile.graph import Graph, field_tensor
 from penstock.bundle.compile.inputs import features_of
@@ -34,7 +34,6 @@ def compile_graph(estimator: Any, schema: Schema, outputs: OutputSpec) -> Compil
     missing = [name for name in outputs.names if name not in answer]
     if missing:
         raise NotCompilable(type(estimator).__name__, f"its graph has no output {', '.join(missing)}")
-    _refuse_unreadable(graph, {answer[name] for name in outputs.names}, schema)
     model = finished(graph, answer, schema, outputs)
     return Compiled(graph=serialised(model), recipe=tuple(graph.recipe))
 
@@ -43,17 +42,7 @@ def compiled_features(graph: Graph, estimator: Any, schema: Schema) -> Features:
     """The features that the estimator's first step gets, in the order of its columns."""
     made = dict(zip(schema.names, features_of(graph, schema), strict=True))
     names = fitted_names(estimator) or schema.names
-    return tuple(made.get(name) or Feature(tensor=field_tensor(name), index=0, kind="number") for name in names)
-
-
-def _refuse_unreadable(graph: Graph, ends: set[str], schema: Schema) -> None:
-    read = fields_read(graph, ends)
-    lacking = [name for name in read if name not in schema.names]
-    if lacking:
-        raise NotCompilable("schema", f"the estimator reads the columns {lacking}, which the schema lacks")
-    instants = [field.name for field in schema.fields if field.type == "timestamp" and field.name in read]
-    if instants:
-        raise NotCompilable("schema", f"the fields {instants} are instants, which only the native flavour reads")
+    return tuple(made.get(name) or Feature(tensor=field_tensor(name), index=0, kind="absent") for name in names)
 
 
 def fitted_names(estimator: Any) -> tuple[str, ...] | None:

@@ -37,6 +37,7 @@ class Lift(msgspec.Struct, frozen=True):
 class Feature(msgspec.Struct, frozen=True, kw_only=True):
     """One column of a tensor of the graph.
 
+    - `kind`: an instant, or a column that the schema lacks (absent), is there to be dropped; no step may read it.
     - `tensor`, `index`: where it is; tensors are `[n, width]`, float64 for numbers.
     - `single`: the original holds it as float32 (its values are float32 values; arithmetic on it rounds to float32).
     - `nulls`: what the original has where the value is missing: empty when it cannot be missing, else one of NaN, None,
@@ -45,7 +46,7 @@ class Feature(msgspec.Struct, frozen=True, kw_only=True):
 
     tensor: str
     index: int
-    kind: Literal["number", "text"]
+    kind: Literal["number", "text", "instant", "absent"]
     single: bool = False
     nulls: tuple[object, ...] = ()
     lift: Lift | None = None

@@ -21,6 +21,9 @@ OPSET_ML = 5
 PICK = "Pick"
 """The virtual operator: columns of raw fields, side by side. It leaves with `canonical.finished`."""
 
+FIELD = "field:"
+"""How the names of virtual tensors begin: the raw fields, by name."""
+
 FOREIGN = "foreign"
 """How the names of tensors begin that a converter of skl2onnx gave; loops within refer to them, so they are kept."""
 
@@ -124,12 +127,12 @@ def inner_graphs(node: onnx.NodeProto) -> list[onnx.GraphProto]:
 
 def field_tensor(name: str) -> str:
     """The virtual tensor of a raw field."""
-    return f"field:{name}"
+    return FIELD + name
 
 
 def is_field(tensor: str) -> bool:
     """Whether a tensor is a raw field."""
-    return tensor.startswith("field:")
+    return tensor.startswith(FIELD)
 
 
 def _runs(key: tuple[tuple[str, int], ...]) -> list[list[tuple[str, int]]]:

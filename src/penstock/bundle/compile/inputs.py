@@ -14,8 +14,13 @@ _NULLS = {"nan": np.nan, "none": None, "na": np.nan}
 
 def features_of(graph: Graph, schema: Schema) -> Features:
     """One feature per field, in the schema's order, with the rounding and the sentinels of its frame column."""
-    made = [_number(graph, field) if _is_number(field) else _text(field) for field in schema.fields]
-    return tuple(made)
+    return tuple(_feature_of(graph, field) for field in schema.fields)
+
+
+def _feature_of(graph: Graph, field: Field) -> Feature:
+    if field.type == "timestamp":
+        return Feature(tensor=field_tensor(field.name), index=0, kind="instant")
+    return _number(graph, field) if _is_number(field) else _text(field)
 
 
 def _is_number(field: Field) -> bool:

@@ -37,7 +37,7 @@ from penstock.bundle.compile import encoders, forests, functions, histograms, li
 from penstock.bundle.compile.answers import Answer
 from penstock.bundle.compile.feature import Features
 from penstock.bundle.compile.foreign import foreign_answer, foreign_features
-from penstock.bundle.compile.graph import Graph
+from penstock.bundle.compile.graph import FIELD, Graph
 from penstock.bundle.compile.refusal import NotCompilable, within
 
 Transform: TypeAlias = Callable[[Graph, Any, Features, str], Features]
@@ -79,8 +79,18 @@ def lower_answer(graph: Graph, estimator: Any, features: Features, step: str = "
             features = lower_features(graph, part, features, within(step, name))
         name, last = estimator.steps[-1]
         return lower_answer(graph, last, features, within(step, name))
+    _refuse_unreadable(features, step)
     finish = _FINISHES.get(type(estimator)) or _linear(estimator) or foreign_answer
     return finish(graph, estimator, features, step or type(estimator).__name__)
+
+
+def _refuse_unreadable(features: Features, step: str) -> None:
+    for feature in features:
+        name = feature.tensor.removeprefix(FIELD)
+        if feature.kind == "instant":
+            raise NotCompilable(step, f"it reads {name!r}, an instant, which only the native flavour reads")
+        if feature.kind == "absent":
+            raise NotCompilable(step, f"it reads the column {name!r}, which the schema lacks")
 
 
 def _linear(estimator: Any) -> Finish | None:
@@ -101,6 +111,7 @@ def lower_features(graph: Graph, part: Any, features: Features, step: str) -> Fe
         return _column_transformer(graph, part, features, step)
     if isinstance(part, FeatureUnion):
         return _feature_union(graph, part, features, step)
+    _refuse_unreadable(features, step)
     transform = _TRANSFORMS.get(type(part), foreign_features)
     return transform(graph, part, features, step) if features else ()
 

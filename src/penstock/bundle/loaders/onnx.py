@@ -101,13 +101,21 @@ def _numbers_feed(names: list[str], dtype: Any, shape: tuple[int, ...]) -> Calla
     count = len(names)
     if count == 1:
         only = names[0]
-        return lambda columns: columns[only].reshape(shape).astype(dtype, copy=False)
+        return lambda columns: _cast(columns[only].reshape(shape), dtype)
 
     def feed(columns: Columns) -> np.ndarray:
         parts = [columns[name] for name in names]
         return np.concatenate(parts).reshape(count, -1).T
 
     return feed
+
+
+def _cast(values: np.ndarray, dtype: Any) -> np.ndarray:
+    """Beyond float32's range infinity is the value; numpy would warn of it."""
+    if dtype is np.float64:
+        return values.astype(np.float64, copy=False)
+    with np.errstate(all="ignore"):
+        return values.astype(dtype)
 
 
 def _texts_feed(names: list[str], fields: list[Field], shape: tuple[int, ...]) -> Callable[[Columns], np.ndarray]:

@@ -2,7 +2,8 @@
 
 A request that offers to upgrade (Java's own HTTP client offers h2c with each first request) is answered as HTTP/1.1,
 its body included, and the connection goes on, as RFC 9110, 7.8, has it; uvicorn's parser stops before the body. Bytes
-that are no HTTP get our own error body, and what was asked before them its answer.
+that are no HTTP get our own error body, and what was asked before them its answer. When the server stops, a request
+that is already on its way over an idle connection is answered before the connection ends.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from penstock.errors import Unreadable
 from penstock.server.failures import error_body
 
+_LEAVE_S = 0.25
 _NOT_HTTP = error_body(Unreadable("the bytes are not an HTTP/1.1 request"), None)
 
 
@@ -21,6 +23,7 @@ class Http1(HttpToolsProtocol):
     """One connection; made by uvicorn."""
 
     _running: RequestResponseCycle | None = None
+    _is_leaving = False
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell every request under way: uvicorn tells only the newest of several that came together."""
@@ -35,12 +38,23 @@ class Http1(HttpToolsProtocol):
             while True:
                 try:
                     self.parser.feed_data(rest)
+                    if self._is_leaving and self.cycle is not None:
+                        self.cycle.keep_alive = False
                     return
                 except httptools.HttpParserUpgrade as upgrade:
                     rest = rest[upgrade.args[0] :]
                     self._begin_again_without_upgrade()
         except httptools.HttpParserError:
             self._refuse()
+
+    def shutdown(self) -> None:
+        """Answer what is under way or just arriving, and say so: the last answer carries `Connection: close`."""
+        self._is_leaving = True
+        if self.cycle is None or self.cycle.response_complete:
+            # uvicorn closes at once, which resets callers whose next request the kernel holds already.
+            self.loop.call_later(_LEAVE_S, self._leave)
+        else:
+            super().shutdown()
 
     def on_headers_complete(self) -> None:
         """Start the request, unless it is to begin again."""
@@ -68,6 +82,10 @@ class Http1(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._running = cycle
         super()._start_asgi_task(cycle, app)
+
+    def _leave(self) -> None:
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.close()
 
     def _refuse(self) -> None:
         """End the connection over bytes that are no HTTP, once the whole requests before them have their answers."""

@@ -207,7 +207,9 @@ def usual(pipeline: Pipeline, task: Task, columns: Columns) -> Outputs:
     kinds = [(name, FloatTensorType([None, 1])) for name in task.numbers]
     kinds += [(name, StringTensorType([None, 1])) for name in task.texts]
     options = None if task.is_regression else {id(pipeline): {"zipmap": False}}
-    model = convert_sklearn(pipeline, initial_types=kinds, options=options, target_opset={"": 21, "ai.onnx.ml": 3})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = convert_sklearn(pipeline, initial_types=kinds, options=options, target_opset={"": 21, "ai.onnx.ml": 3})
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     feed = {name: columns[name].astype(np.float32).reshape(-1, 1) for name in task.numbers}
     feed |= {name: columns[name].reshape(-1, 1) for name in task.texts}

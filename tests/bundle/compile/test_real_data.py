@@ -1,0 +1,52 @@
+"""Compiled pipelines on real data, on rows made without the proof's code: the table of docs/exactness.md, smaller."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+DATA = REPOSITORY / "../shared/data"
+
+pytestmark = pytest.mark.skipif(not (DATA / "telco_churn.csv").exists(), reason="the shared data sets are not here")
+
+
+@pytest.fixture(scope="module")
+def exactness() -> ModuleType:
+    """The module behind `make exactness`, which is no package."""
+    spec = importlib.util.spec_from_file_location("exactness", REPOSITORY / "benchmarks/exactness.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["exactness"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("model", ["LogisticRegression", "RandomForest", "GradientBoosting", "HistGradientBoosting"])
+@pytest.mark.parametrize("place", [0, 1], ids=["telco", "bank"])
+def test_classifiers_on_independent_rows(exactness: ModuleType, place: int, model: str) -> None:
+    """Each pipeline is proven and differs by at most 1e-6, with no flip, on unseen, threshold and unknown rows."""
+    task = exactness.TASKS[place]
+    estimator = exactness.models(False, 30)[model]
+    result = exactness.measured(task, model, estimator, most_rows=7000, budget=200)
+    assert (True, 0, 0) == (result.is_exact, result.ours.wrong, result.ours.flips)
+    assert result.ours.largest <= 1e-6
+
+
+@pytest.mark.parametrize("model", ["LinearRegression", "RandomForest", "GradientBoosting", "HistGradientBoosting"])
+def test_regressors_on_independent_rows(exactness: ModuleType, model: str) -> None:
+    """The same for regressors, relative to the value."""
+    task = exactness.TASKS[2]
+    result = exactness.measured(task, model, exactness.models(True, 30)[model], most_rows=5000, budget=200)
+    assert (True, 0) == (result.is_exact, result.ours.wrong)
+
+
+def test_usual_conversion_is_wrong_on_these_rows(exactness: ModuleType) -> None:
+    """The rows are hard enough: the float32 conversion of the same forest is wrong on many of them."""
+    estimator = exactness.models(False, 30)["RandomForest"]
+    result = exactness.measured(exactness.TASKS[0], "RandomForest", estimator, most_rows=7000, budget=10)
+    assert result.theirs.wrong > 100

@@ -27,12 +27,23 @@ def read_checked(
     """
     try:
         return read(body)
-    except msgspec.ValidationError as error:
-        located = locate(generic(body))
-        findings = None if located is None else check.violations(*located)
-        raise findings.error() if findings is not None and findings.total else Unreadable(str(error)) from None
+    except msgspec.ValidationError:
+        return _read_again(generic(body), read, check=check, locate=locate)
     except _MALFORMED as error:
         raise unreadable(error) from None
+
+
+def _read_again(
+    objects: Any, read: Callable[[bytes], Asked], *, check: Check, locate: Callable[[Any], Located | None]
+) -> Asked:
+    located = locate(objects)
+    findings = None if located is None else check.violations(*located)
+    if findings is not None and findings.total:
+        raise findings.error()
+    try:
+        return read(msgspec.json.encode(objects))  # where a key is repeated only its last value counts
+    except msgspec.ValidationError as error:
+        raise Unreadable(str(error)) from None
 
 
 def generic(body: bytes) -> Any:

@@ -52,7 +52,7 @@ def build(subject: Subject, *, budget: int, trusted: Collection[str] = (), progr
     )
     if not proven.proof.is_exact:
         progress("looking for the step that differs")
-        return _native(subject, blame(subject.original, proven.proof, subject.schema), proven, trusted)
+        return _native(subject, blame(subject.original, proven, subject.schema), proven, trusted)
     return Built(
         verdict=Verdict(flavour="onnx", recipe=compiled.recipe, proof=proven.proof),
         loader="onnx",

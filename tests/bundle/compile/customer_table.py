@@ -10,7 +10,7 @@ import pandas as pd
 from sklearn.compose import ColumnTransformer
 from sklearn.pipeline import Pipeline, make_pipeline
 
-from penstock.bundle.compile import compile_graph, prove
+from penstock.bundle.compile import Proven, compile_graph, prove
 from penstock.bundle.frame import columns_of
 from penstock.bundle.loaders.onnx import OnnxPredictor, load_onnx
 from penstock.bundle.loaders.sklearn import SklearnPredictor, output_spec
@@ -89,6 +89,10 @@ class Case(msgspec.Struct, frozen=True):
 
     def proof(self, budget: int = 200) -> Proof:
         """The proof of the graph."""
+        return self.proven(budget).proof
+
+    def proven(self, budget: int = 200) -> Proven:
+        """The proof of the graph, with its rows."""
         return prove(
             self.original,
             self.graph,
@@ -97,7 +101,7 @@ class Case(msgspec.Struct, frozen=True):
             outputs=self.original.outputs,
             columns=self.columns,
             budget=budget,
-        ).proof
+        )
 
 
 def compiled(estimator: Any, frame: pd.DataFrame, schema: Schema | None = None) -> Case:

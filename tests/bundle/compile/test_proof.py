@@ -84,9 +84,9 @@ def test_wrong_converters_are_rejected_and_blamed(numbers: Any, model: Any, guil
     """What skl2onnx converts wrongly is rejected on its rows, and the step that differs is named."""
     frame = customers()
     case = compiled(piped(numbers, ONE_HOT, model).fit(frame, churned(frame)), frame)
-    proof = case.proof()
-    found = blame(case.original, proof, case.schema)
-    assert (False, guilty) == (proof.is_exact, found.step)
+    proven = case.proven()
+    found = blame(case.original, proven, case.schema)
+    assert (False, guilty) == (proven.proof.is_exact, found.step)
 
 
 def test_usual_add_indicator_is_rejected() -> None:
@@ -174,6 +174,26 @@ def test_thresholds_are_accounted_for(forest: Case) -> None:
     assert told.total == told.met + told.unreachable + told.out_of_budget
     assert (0, 2 * told.straddled) == (told.out_of_budget, proof.rows["threshold"])
     assert told.straddled > 50
+
+
+def test_personal_values_are_hidden() -> None:
+    """The proof, which is sealed and shown, hides the values of fields with a `pii` class; the caller has the row."""
+    frame = customers()[["age", "visits"]]
+    schema = open_schema(frame)
+    named = msgspec.structs.replace(schema.fields[0], pii="birth")
+    model = RandomForestClassifier(5, random_state=0).fit(frame, churned(customers()))
+    case = compiled(model, frame, msgspec.structs.replace(schema, fields=(named, schema.fields[1])))
+    proven = prove(
+        case.original,
+        Shifted(case.graph, by=0.5),
+        estimator=model,
+        schema=case.schema,
+        outputs=case.original.outputs,
+        columns=case.columns,
+        budget=5,
+    )
+    assert proven.proof.offence is not None and proven.offence is not None
+    assert ("(hidden)", True) == (proven.proof.offence.row["age"], isinstance(proven.offence.row["age"], float))
 
 
 def test_budget_limits_straddling(forest: Case) -> None:

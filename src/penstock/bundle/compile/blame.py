@@ -14,26 +14,27 @@ from penstock.bundle.compile.compiled import compiled_features
 from penstock.bundle.compile.feature import Features
 from penstock.bundle.compile.graph import Graph
 from penstock.bundle.compile.lower import lower_features
+from penstock.bundle.compile.proof import Proven
 from penstock.bundle.compile.refusal import NotCompilable, within
 from penstock.bundle.loaders.onnx import load_onnx
 from penstock.bundle.loaders.sklearn import SklearnPredictor
 from penstock.bundle.outputs import OutputSpec
-from penstock.bundle.verdict import Blame, Proof
+from penstock.bundle.verdict import Blame
 from penstock.errors import BundleRefused, ModelFailed
 from penstock.schema import Columns, Schema
 
 _SAME = 1e-9
 
 
-def blame(original: SklearnPredictor, proof: Proof, schema: Schema) -> Blame:
+def blame(original: SklearnPredictor, proven: Proven, schema: Schema) -> Blame:
     """The first step of the pipeline whose graph differs from the original on the row that decided.
 
     The last estimator is blamed when every step before it agrees. For a proof that is exact there is nothing to blame:
     call this on rejected ones only.
     """
-    offence = proof.offence
+    offence = proven.offence
     if offence is None:
-        return Blame(_last_step(original.estimator), proof.failure or "the graph fails", _advice("it"))
+        return Blame(_last_step(original.estimator), proven.proof.failure or "the graph fails", _advice("it"))
     row = _columns_of(offence.row, schema)
     step = _guilty_step(original, row, schema) or _last_step(original.estimator)
     what = "the label flips" if offence.output == "label" else f"{offence.output} differ by {offence.difference:.3g}"

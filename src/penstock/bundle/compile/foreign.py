@@ -64,6 +64,8 @@ def _inlined(graph: Graph, fitted: Any, features: Features, step: str) -> list[t
         raise NotCompilable(step, f"{type(fitted).__name__} over numbers and texts together")
     raw = graph.matrix(features)
     model, is_single = _in_any_precision(fitted, kinds == {"number"}, len(features), step)
+    if any(node.op_type.startswith("TreeEnsemble") for node in model.graph.node):
+        raise NotCompilable(step, f"the converter of {type(fitted).__name__} writes trees in single precision")
     graph.recipe.append(f"{step}: by the converter of skl2onnx, in {'single' if is_single else 'double'} precision")
     prefix = f"{FOREIGN}{len(graph.nodes)}."
     _rename(model.graph, prefix)

@@ -19,18 +19,22 @@ from penstock.bundle.compile.thresholds import Straddled, straddle
 from penstock.bundle.loaders.sklearn import SklearnPredictor
 from penstock.bundle.outputs import OutputSpec
 from penstock.bundle.predictor import Predictor
-from penstock.bundle.verdict import Proof, Thresholds
+from penstock.bundle.verdict import Difference, Proof, Thresholds
 from penstock.errors import ModelFailed
 from penstock.schema import Columns, Schema
 
 MOST_SAMPLE_ROWS = 20_000
+HIDDEN = "(hidden)"
 
 
 class Proven(msgspec.Struct, frozen=True):
-    """A proof, and the rows beyond the sample that it was made with (some of them become golden rows)."""
+    """A proof, the rows beyond the sample that it was made with (some of them become golden rows), and the difference
+    that decided against the candidate, with its row in clear: the proof itself is sealed, and hides `pii` fields.
+    """
 
     proof: Proof
     adversarial: Columns
+    offence: Difference | None
 
 
 def prove(
@@ -68,7 +72,18 @@ def prove(
         rows={name: count_of(part.columns) for name, part in kept.items()},
         refused={name: part.refused for name, part in kept.items() if part.refused},
     )
-    return Proven(proof, joined([part.columns for name, part in kept.items() if name != "sample"]))
+    adversarial = joined([part.columns for name, part in kept.items() if name != "sample"])
+    return Proven(_hidden(proof, schema), adversarial, proof.offence)
+
+
+def _hidden(proof: Proof, schema: Schema) -> Proof:
+    """The proof without the values of personal fields in its rows."""
+    personal = {field.name for field in schema.fields if field.pii is not None}
+    shown = [
+        one and msgspec.structs.replace(one, row={k: HIDDEN if k in personal else v for k, v in one.row.items()})
+        for one in (proof.largest, proof.first_flip)
+    ]
+    return msgspec.structs.replace(proof, largest=shown[0], first_flip=shown[1])
 
 
 def sampled(columns: Columns) -> Columns:

@@ -70,11 +70,13 @@ def load_onnx(
     # Spinning threads would take the processor from the event loop.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime's own errors share no class
+        session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"], enable_fallback=0)
+        return OnnxPredictor(session, schema, outputs)
+    except BundleRefused:
+        raise
+    except Exception as error:  # ONNX Runtime's own errors share no class; names that are no UTF-8 raise too
         said = str(error).partition("\n")[0][:300]
         raise BundleRefused(f"model.onnx: ONNX Runtime does not load it: {said}") from error
-    return OnnxPredictor(session, schema, outputs)
 
 
 def _feed_of(

@@ -10,7 +10,7 @@ from typing import Final
 
 from penstock.errors import BundleRefused
 
-KNOWN_DOMAINS: Final = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
+KNOWN_DOMAINS: Final = ("", "ai.onnx", "ai.onnx.ml")
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _MOST_NESTED = 64
@@ -63,7 +63,7 @@ def _refuse_domain(kind: str, number: int, value: memoryview) -> None:
         return
     domain = bytes(value).decode("utf-8", "replace")
     if domain not in KNOWN_DOMAINS:
-        raise BundleRefused(f"model.onnx: operators of the domain {domain!r} are not part of ONNX Runtime")
+        raise BundleRefused(f"model.onnx: operators of the domain {domain!r} are not in the list of this loader")
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, int, memoryview | int]]:

@@ -40,6 +40,10 @@ ROUTES: Final = (
     Route("GET", "/docs", "docs", "read"),
 )
 
+# No route is longer; whatever a caller makes up, the memory of the matches stays small.
+_LONGEST: Final = 256
+_UNKNOWN: Final = "no such path; GET /docs shows what there is"
+
 Found = tuple[Route, dict[str, str]]
 
 
@@ -50,9 +54,13 @@ def _pattern(path: str) -> re.Pattern[str]:
 _PATTERNS: Final = tuple((route, _pattern(route.path)) for route in ROUTES)
 
 
-@functools.lru_cache(1024)
 def match(method: str, path: str) -> Found | CallFailure:
     """The route of a request and the names in its path, or the failure to answer with."""
+    return _match(method, path) if len(path) <= _LONGEST else NotFound(_UNKNOWN)
+
+
+@functools.lru_cache(1024)
+def _match(method: str, path: str) -> Found | CallFailure:
     method = "GET" if method == "HEAD" else method
     allowed: list[str] = []
     for route, pattern in _PATTERNS:
@@ -63,4 +71,4 @@ def match(method: str, path: str) -> Found | CallFailure:
             allowed += ["GET", "HEAD"] if route.method == "GET" else [route.method]
     if allowed:
         return MethodNotAllowed(f"{path} answers {', '.join(allowed)}, not {method[:20]}", tuple(allowed))
-    return NotFound("no such path; GET /docs shows what there is")
+    return NotFound(_UNKNOWN)

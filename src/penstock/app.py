@@ -11,6 +11,7 @@ import socket
 import time
 from asyncio import Runner
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -173,7 +174,7 @@ def _http_app(settings: Settings, host: Host, *, log: AuditLog, measures: Measur
 def _uvicorn_config(server: ServerSettings, app: HttpApp) -> uvicorn.Config:
     return uvicorn.Config(
         app,  # raw ASGI with plain dicts
-        http=Http1,
+        http=partial(Http1, request_s=server.deadline_ms / 1e3),  # type: ignore[arg-type]  # makes a protocol
         ws="none",
         lifespan="off",
         interface="asgi3",

@@ -136,6 +136,27 @@ def test_a_caller_gone_before_its_answer(server: Running) -> None:
     assert "Exception" not in server.text
 
 
+def test_a_request_that_does_not_come(bundles: dict[str, Path], tmp_path: Path) -> None:
+    """A request that is not whole within the deadline ends its connection; a whole one may be followed by another."""
+    whole = request(IRIS, BODY)
+    with running([bundles["iris"]], tmp_path, server__deadline_ms=700, server__keep_alive_s=60) as server:
+        stalled = [server.connect() for _ in range(4)]
+        stalled[1].sendall(whole[:20])
+        stalled[2].sendall(whole[:-5])
+        stalled[3].sendall(whole + whole[:-5])
+        with server.connect() as other:
+            other.sendall(whole)
+            assert 200 == read_answer(other).status
+            assert 200 == read_answer(stalled[3]).status
+            for connection in stalled:
+                assert b"" == connection.recv(1)
+                connection.close()
+            other.sendall(whole)
+            assert 200 == read_answer(other).status
+        assert "Exception" not in server.text
+        assert 3 == len(server.records())
+
+
 def test_http_1_0(server: Running) -> None:
     """An HTTP/1.0 caller is answered, and its connection ends."""
     head = f"POST {IRIS} HTTP/1.0\r\nContent-Length: {len(BODY)}\r\n\r\n".encode()

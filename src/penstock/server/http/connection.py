@@ -1,12 +1,13 @@
-"""uvicorn's HTTP/1.1 connection, mended where it leaves a caller without an answer.
+"""uvicorn's HTTP/1.1 connection, mended where it leaves a caller without an answer, or waits for one for ever.
 
-A request that offers to upgrade (Java's own HTTP client offers h2c with each first request) is answered as HTTP/1.1,
-its body included, and the connection goes on, as RFC 9110, 7.8, has it; uvicorn's parser stops before the body. Bytes
-that are no HTTP get our own error body, and what was asked before them its answer. When the server stops, a request
-that is already on its way over an idle connection is answered before the connection ends.
+An offer to upgrade (Java's client makes one of h2c) is ignored as RFC 9110, 7.8, has it, where uvicorn's parser drops
+the body. Bytes that are no HTTP get our error body, what was asked before them its answer. Stopping answers requests
+that are already on their way over idle connections. A request that is not whole by its deadline ends its connection.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import httptools
 from uvicorn._types import ASGI3Application
@@ -20,13 +21,20 @@ _NOT_HTTP = error_body(Unreadable("the bytes are not an HTTP/1.1 request"), None
 
 
 class Http1(HttpToolsProtocol):
-    """One connection; made by uvicorn."""
+    """One connection; made by uvicorn. `request_s` is how long a request may take to arrive."""
 
-    _running: RequestResponseCycle | None = None
-    _is_leaving = False
+    def __init__(self, *, request_s: float, **given: Any) -> None:
+        super().__init__(**given)
+        self._request_s = request_s
+        self._running: RequestResponseCycle | None = None
+        self._is_leaving = False
+        # When the request that is arriving began; None while none is.
+        self._arriving_since_s: float | None = self.loop.time()
+        self._watch = self.loop.call_later(request_s, self._look)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell every request under way: uvicorn tells only the newest of several that came together."""
+        self._watch.cancel()
         self._abandon()
         super().connection_lost(exc)
 
@@ -56,6 +64,11 @@ class Http1(HttpToolsProtocol):
         else:
             super().shutdown()
 
+    def on_message_begin(self) -> None:
+        """Note when the request began to arrive."""
+        self._arriving_since_s = self.loop.time()
+        super().on_message_begin()
+
     def on_headers_complete(self) -> None:
         """Start the request, unless it is to begin again."""
         if not self._is_upgrade():
@@ -64,6 +77,7 @@ class Http1(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """End the body, unless the parser has not looked at it yet."""
         if not self._is_upgrade():
+            self._arriving_since_s = None
             super().on_message_complete()
 
     def _is_upgrade(self) -> bool:
@@ -82,6 +96,19 @@ class Http1(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._running = cycle
         super()._start_asgi_task(cycle, app)
+
+    def _look(self) -> None:
+        """End a connection whose request has been arriving for too long; look again when the next one could."""
+        since_s = self._arriving_since_s
+        left_s = self._request_s if since_s is None else since_s + self._request_s - self.loop.time()
+        running = self._running
+        if running is not None and not running.response_complete and not running.more_body:
+            left_s = self._request_s  # a whole request before it has yet to get its answer
+        if left_s > 0:
+            self._watch = self.loop.call_later(left_s, self._look)
+        else:
+            self._abandon()
+            self.transport.close()
 
     def _leave(self) -> None:
         if self.cycle is None or self.cycle.response_complete:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -260,3 +261,42 @@ def test_unused_fields_are_no_inputs() -> None:
     only_age = {"age": case.columns["age"]}
     expected = case.original.run(case.columns)["label"].tolist()
     assert expected == case.graph.run(only_age)["label"].tolist()
+
+
+@pytest.mark.parametrize("name", ["large forest", "boosting", "histogram"])
+def test_row_alone_and_in_batch(name: str) -> None:
+    """A row gets the same bits alone, in a small batch and in a large one: batching never shows in an answer."""
+    frame = customers()
+    pipeline = piped([SimpleImputer(), StandardScaler()], ONE_HOT, CLASSIFIERS[name]).fit(frame, churned(frame))
+    case = compiled(pipeline, frame)
+    whole = case.graph.run(case.columns)["probabilities"]
+    for size in (1, 7, 64):
+        part = case.graph.run({field: column[:size] for field, column in case.columns.items()})["probabilities"]
+        assert whole[:size].tolist() == part.tolist()
+
+
+def tied_forest(seed: int) -> RandomForestClassifier:
+    """A forest in which each tree has a twin with the classes exchanged: every row is a tie, but for the rounding."""
+    random = np.random.default_rng(seed)
+    rows = random.random((500, 2))
+    model = RandomForestClassifier(60, max_depth=6, random_state=seed)
+    model.fit(pd.DataFrame(rows, columns=["x", "z"]), random.integers(0, 2, 500))
+    for member in list(model.estimators_):
+        share = random.random(member.tree_.node_count)
+        member.tree_.value[:, 0, :] = np.column_stack([share, 1 - share])
+        twin = copy.deepcopy(member)
+        twin.tree_.value[:, 0, :] = member.tree_.value[:, 0, ::-1]
+        model.estimators_.append(twin)
+    random.shuffle(model.estimators_)
+    return model
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_ties_of_classes(seed: int) -> None:
+    """Where two classes tie, the rounding of the original's own sums decides the label, and the graph has the same."""
+    frame = pd.DataFrame(np.random.default_rng(9).random((2000, 2)), columns=["x", "z"])
+    case = compiled(tied_forest(seed), frame)
+    expected = case.original.run(case.columns)
+    assert (expected["label"] == 1).any() and (expected["label"] == 0).any()
+    assert np.abs(expected["probabilities"] - 0.5).max() < 1e-12
+    assert expected["label"].tolist() == case.graph.run(case.columns)["label"].tolist()

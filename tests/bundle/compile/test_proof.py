@@ -6,8 +6,10 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import onnx
 import pytest
 from customer_table import NUMBERS, TEXTS, Case, amounts, churned, compiled, customers, open_schema, piped
+from onnx import numpy_helper
 from onnx.inliner import inline_local_functions
 from skl2onnx import convert_sklearn
 from skl2onnx.common.data_types import FloatTensorType, StringTensorType
@@ -25,7 +27,7 @@ from sklearn.preprocessing import (
     StandardScaler,
 )
 
-from penstock.bundle.compile import blame, prove
+from penstock.bundle.compile import blame, compile_graph, prove
 from penstock.bundle.frame import columns_of
 from penstock.bundle.loaders.onnx import load_onnx
 from penstock.bundle.loaders.sklearn import SklearnPredictor, output_spec
@@ -165,6 +167,26 @@ def test_one_flip_is_enough(forest: Case) -> None:
     proof = shifted(forest, turned=1)
     assert (False, 1, "label") == (proof.is_exact, proof.rows and 1, proof.first_flip and proof.first_flip.output)
     assert set(forest.schema.names) == set(proof.offence.row if proof.offence else {})
+
+
+@pytest.mark.parametrize("towards", [np.inf, -np.inf])
+@pytest.mark.parametrize(
+    "model", [RandomForestClassifier(8, random_state=0), HistGradientBoostingClassifier(max_iter=5)]
+)
+def test_thresholds_one_double_off_are_rejected(model: Any, towards: float) -> None:
+    """A graph whose split thresholds are the next double up, or down, is rejected: straddling leaves no gap."""
+    frame = customers(300)[["age", "visits"]]
+    fitted = make_pipeline(StandardScaler(), model).fit(frame, churned(customers(300)))
+    schema, outputs = open_schema(frame), output_spec(fitted)
+    graph = onnx.load_from_string(compile_graph(fitted, schema, outputs).graph)
+    trees = next(node for node in graph.graph.node if node.op_type == "TreeEnsemble")
+    splits = next(attribute for attribute in trees.attribute if attribute.name == "nodes_splits")
+    moved = np.nextafter(numpy_helper.to_array(splits.t), towards)
+    splits.t.CopyFrom(numpy_helper.from_array(moved))
+    loaded = load_onnx(graph.SerializeToString(), schema, outputs)
+    original = SklearnPredictor(fitted, schema, outputs)
+    proof = Case(fitted, schema, columns_of(frame, schema), original, loaded).proof()
+    assert (False, True) == (proof.is_exact, proof.wrong > 0)
 
 
 def test_thresholds_are_accounted_for(forest: Case) -> None:

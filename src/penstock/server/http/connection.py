@@ -28,6 +28,7 @@ class Http1(HttpToolsProtocol):
         self._request_s = request_s
         self._running: RequestResponseCycle | None = None
         self._is_leaving = False
+        self._is_upgrade = False
         # When the request that is arriving began; None while none is.
         self._arriving_since_s: float | None = self.loop.time()
         self._watch = self.loop.call_later(request_s, self._look)
@@ -41,7 +42,7 @@ class Http1(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Parse what has come and start what is asked."""
         self._unset_keepalive_if_required()
-        rest = memoryview(data)
+        rest: bytes | memoryview = data
         try:
             while True:
                 try:
@@ -50,7 +51,7 @@ class Http1(HttpToolsProtocol):
                         self.cycle.keep_alive = False
                     return
                 except httptools.HttpParserUpgrade as upgrade:
-                    rest = rest[upgrade.args[0] :]
+                    rest = memoryview(rest)[upgrade.args[0] :]
                     self._begin_again_without_upgrade()
         except httptools.HttpParserError:
             self._refuse()
@@ -71,18 +72,16 @@ class Http1(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Start the request, unless it is to begin again."""
-        if not self._is_upgrade():
+        # CONNECT asks for a tunnel: that is refused as it is.
+        self._is_upgrade = self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT"
+        if not self._is_upgrade:
             super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         """End the body, unless the parser has not looked at it yet."""
-        if not self._is_upgrade():
+        if not self._is_upgrade:
             self._arriving_since_s = None
             super().on_message_complete()
-
-    def _is_upgrade(self) -> bool:
-        # CONNECT asks for a tunnel: that is refused as it is.
-        return bool(self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT")
 
     def _begin_again_without_upgrade(self) -> None:
         """The same head once more, for a new parser, without what made the old one stop before the body."""

@@ -19,6 +19,7 @@ from penstock.schema import Check, Columns, Field, Schema
 from penstock.schema.infer import infer
 
 _ROUND_TRIP_ROWS = 5_000
+_SAME = 1e-9
 _NEVER_SEEN = "a value that no training row has"
 
 
@@ -129,9 +130,10 @@ def _asked(field: Field, original: SklearnPredictor, row: Columns) -> Field:
 
 
 def require_round_trip(estimator: Any, sample: Any, original: SklearnPredictor, columns: Columns) -> None:
-    """Raise PackRefused unless the model answers its sample the same, bit for bit, after the way through the schema.
+    """Raise PackRefused unless the model answers its sample the same after the way through the schema.
 
-    Otherwise dtypes or missing values were lost on the way, and no later comparison would mean anything.
+    Otherwise dtypes or missing values were lost on the way, and no later comparison would mean anything. Labels are
+    equal; numbers to 1e-9, because the memory layout of an array alone changes the last bits of a dot product.
     """
     some: Columns = {name: column[:_ROUND_TRIP_ROWS] for name, column in columns.items()}
     rows = sample[:_ROUND_TRIP_ROWS]
@@ -143,7 +145,12 @@ def require_round_trip(estimator: Any, sample: Any, original: SklearnPredictor, 
         directly = directly.astype(object)
     else:
         passed = through[next(name for name in ("probabilities", "values", "value") if name in through)]
-    wrong = (passed != directly.reshape(passed.shape)).reshape(len(passed), -1).any(axis=1)
+    directly = directly.reshape(passed.shape)
+    if passed.dtype == object:
+        wrong = passed != directly
+    else:
+        wrong = ~np.isclose(passed, directly, rtol=_SAME, atol=_SAME, equal_nan=True)
+    wrong = wrong.reshape(len(passed), -1).any(axis=1)
     if wrong.any():
         row = int(np.argmax(wrong))
         raise PackRefused(

@@ -147,9 +147,10 @@ class _Server(uvicorn.Server):
 
 
 async def _serve_until_stopped(server: _Server, log: AuditLog, listener: socket.socket) -> None:
-    # uvicorn raises the signal again once it has stopped; by then the log must still be closed in order.
+    # uvicorn raises the signal again once it has stopped; by then the log must still be closed in order. And a signal
+    # that comes before uvicorn listens for it must not be lost.
     for signum in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(signum, lambda *_: None)
+        signal.signal(signum, server.handle_exit)
     async with log:
         await server.serve(sockets=[listener])
 

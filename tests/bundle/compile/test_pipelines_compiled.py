@@ -87,18 +87,18 @@ def test_classifiers_are_exact(name: str, target: Any) -> None:
     """Classifiers of two and of three classes behind imputer, scaler and one-hot give the original's answers."""
     if name == "exponential" and target is levels:
         pytest.skip("scikit-learn has the exponential loss for two classes only")
-    frame = customers()
+    frame = customers(400)
     pipeline = piped([SimpleImputer(), StandardScaler()], ONE_HOT, CLASSIFIERS[name]).fit(frame, target(frame))
-    proof = compiled(pipeline, frame).proof()
+    proof = compiled(pipeline, frame).proof(60)
     assert (True, 0, 0) == (proof.is_exact, proof.flips, proof.wrong)
 
 
 @pytest.mark.parametrize("name", REGRESSORS)
 def test_regressors_are_exact(name: str) -> None:
     """Regressors behind imputer, scaler and one-hot give the original's values."""
-    frame = customers()
+    frame = customers(400)
     pipeline = piped([SimpleImputer(), StandardScaler()], ONE_HOT, REGRESSORS[name]).fit(frame, amounts(frame))
-    assert compiled(pipeline, frame).proof().is_exact
+    assert compiled(pipeline, frame).proof(60).is_exact
 
 
 PREPROCESSING = {
@@ -112,7 +112,7 @@ PREPROCESSING = {
     "constant text": ([SimpleImputer()], [SimpleImputer(strategy="constant", fill_value="none"), ORDINAL]),
     "first dropped": ([SimpleImputer()], OneHotEncoder(drop="first", handle_unknown="ignore")),
     "binary dropped": ([SimpleImputer()], OneHotEncoder(drop="if_binary", handle_unknown="ignore")),
-    "infrequent": ([SimpleImputer()], OneHotEncoder(min_frequency=130, handle_unknown="infrequent_if_exist")),
+    "infrequent": ([SimpleImputer()], OneHotEncoder(min_frequency=0.23, handle_unknown="infrequent_if_exist")),
     "ordinal with NaN": (
         [SimpleImputer()],
         [
@@ -146,12 +146,12 @@ PREPROCESSING = {
 )
 def test_preprocessing_is_exact(name: str, model: Any) -> None:
     """Every supported preprocessing is exact before a linear model, a float32 forest and a float64 boosting."""
-    frame = customers(400)
+    frame = customers(250)
     numbers, texts = PREPROCESSING[name]
     if name == "exp and clip" and isinstance(model, LogisticRegression):
         pytest.skip("numbers of 1e26 have no converging logistic regression")
     pipeline = piped(numbers, texts, model).fit(frame, churned(frame))
-    proof = compiled(pipeline, frame).proof(100)
+    proof = compiled(pipeline, frame).proof(40)
     assert (True, 0) == (proof.is_exact, proof.flips)
 
 

@@ -114,3 +114,29 @@ def test_a_slow_model_runs_in_its_pool_and_takes_what_has_piled_up() -> None:
         answers = asyncio.run(story(pool))
     assert [[([2.0], 1)], [([4.0], 2)], [([6.0], 2)]] == answers
     assert [1, 2] == calls.sizes
+
+
+def test_a_deadline_passes_while_the_pool_is_busy() -> None:
+    """A caller whose deadline passes during a long run of others is told then, not when that run is over."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def score(rows: list[int]) -> list[Prediction]:
+        begun.set()
+        go_on.wait(5)
+        return doubled(rows)
+
+    async def scene() -> tuple[list[Any], bool, list[Any]]:
+        with ThreadPoolExecutor(1) as pool:
+            batcher = Batcher(score, pool=pool)
+            first = asyncio.ensure_future(ask(batcher, [[1]]))
+            while not begun.is_set():
+                await asyncio.sleep(0)
+            late = await ask(batcher, [[2]], time.monotonic_ns() + 10_000_000)
+            was_busy = not first.done()
+            go_on.set()
+            return late, was_busy, await first
+
+    late, was_busy, first = asyncio.run(scene())
+    assert [DeadlineExceeded] == [type(failure) for failure in late]
+    assert was_busy
+    assert [([2.0], 1)] == first

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from penstock.schema.prediction import Prediction
 
 POOL_FROM_US = 500.0
+_OVERDUE = "the deadline passed before the model was free; nothing was computed"
 
 Row = Any
 OnRun = Callable[[int, float], None]
@@ -72,7 +73,16 @@ class Batcher:
         if not self._is_busy:
             self._is_busy = True
             asyncio.get_running_loop().call_soon(self._next)
+        elif self._pool is not None and deadline_ns:
+            # The run that is under way may take longer than this caller can wait.
+            left_s = max(0.0, (deadline_ns - ticket.queued_ns) / 1e9)
+            asyncio.get_running_loop().call_later(left_s, self._give_up, ticket)
         return ticket
+
+    def _give_up(self, ticket: Ticket) -> None:
+        if ticket in self._queue:
+            self._queue.remove(ticket)
+            ticket.fail(DeadlineExceeded(_OVERDUE))
 
     def _next(self) -> None:
         tickets, self._queue = self._queue, []
@@ -111,7 +121,7 @@ class Batcher:
 def _is_overdue(ticket: Ticket, now_ns: int) -> bool:
     if not ticket.deadline_ns or now_ns < ticket.deadline_ns:
         return False
-    ticket.fail(DeadlineExceeded("the deadline passed before the model was free; nothing was computed"))
+    ticket.fail(DeadlineExceeded(_OVERDUE))
     return True
 
 

@@ -1,7 +1,5 @@
 """The usual design: FastAPI, a pydantic row, `joblib.load` and `predict_proba` on a one-row DataFrame."""
 
-from __future__ import annotations
-
 import sys
 from typing import Any
 

@@ -25,7 +25,9 @@ from penstock.runtime import Host, Model
 from penstock.server.http.asgi import HttpApp
 from penstock.server.http.connection import Http1
 from penstock.server.http.cors import Cors
+from penstock.server.http.lane import Lane
 from penstock.server.http.pages import Pages
+from penstock.server.http.predictions import Predictions
 from penstock.server.measures import Measures
 from penstock.server.predict import Predict
 from penstock.settings import ServerSettings, Settings
@@ -74,14 +76,15 @@ def serve(settings: Settings, bundles: Sequence[Path], *, on_start: Callable[[St
         runner = stack.enter_context(Runner(loop_factory=uvloop.new_event_loop))
         log = AuditLog(audit, rule=settings.audit.on_failure, segment_bytes=settings.audit.segment_bytes,
                        registry=registry)  # fmt: skip
-        app = _http_app(settings, host, log=log, measures=measures, registry=registry)
+        predict = Predict(host, log, measures=measures, on_bug=_log_bug, max_rows=settings.server.max_rows)
+        config = _uvicorn_config(settings, predict, Pages(host, registry, info=_info(settings)))
 
         def started() -> None:
             address = listener.getsockname()
             on_start(Started(address[0], address[1], models, log.path))
 
         _calm_collector()
-        runner.run(_serve_until_stopped(_Server(_uvicorn_config(settings.server, app), started), log, listener))
+        runner.run(_serve_until_stopped(_Server(config, started), log, listener))
 
 
 def load_models(bundles: Sequence[Path], settings: Settings, measures: Measures | None = None) -> list[Model]:
@@ -155,27 +158,25 @@ async def _serve_until_stopped(server: _Server, log: AuditLog, listener: socket.
         await server.serve(sockets=[listener])
 
 
-def _http_app(settings: Settings, host: Host, *, log: AuditLog, measures: Measures, registry: Registry) -> HttpApp:
+def _log_bug(request_id: str, bug: Exception) -> None:
+    _LOG.error("request %s ended in a bug", request_id, exc_info=bug)
+
+
+def _info(settings: Settings) -> dict[str, object]:
+    """What `/v1/info` says of the settings."""
+    audit = {"durability": "write", "on_failure": settings.audit.on_failure}
+    return {"audit": audit, "insecure": settings.server.insecure}
+
+
+def _uvicorn_config(settings: Settings, predict: Predict, pages: Pages) -> uvicorn.Config:
     server = settings.server
-
-    def on_bug(request_id: str, bug: Exception) -> None:
-        _LOG.error("request %s ended in a bug", request_id, exc_info=bug)
-
-    predict = Predict(host, log, measures=measures, on_bug=on_bug, max_rows=server.max_rows)
-    info = {"audit": {"durability": "write", "on_failure": settings.audit.on_failure}, "insecure": server.insecure}
-    return HttpApp(
-        predict,
-        Pages(host, registry, info=info),
-        cors=Cors(server.cors_origins),
-        max_body_bytes=server.max_body_bytes,
-        deadline_ms=server.deadline_ms,
+    predictions = Predictions(predict, max_body_bytes=server.max_body_bytes, deadline_ms=server.deadline_ms)
+    connection = partial(
+        Http1, request_s=server.deadline_ms / 1e3, lane=Lane(predictions) if server.fast_lane else None
     )
-
-
-def _uvicorn_config(server: ServerSettings, app: HttpApp) -> uvicorn.Config:
     return uvicorn.Config(
-        app,  # raw ASGI with plain dicts
-        http=partial(Http1, request_s=server.deadline_ms / 1e3),  # type: ignore[arg-type]  # makes a protocol
+        HttpApp(predictions, pages, Cors(server.cors_origins)),  # raw ASGI with plain dicts
+        http=connection,  # type: ignore[arg-type]  # makes a protocol
         ws="none",
         lifespan="off",
         interface="asgi3",

@@ -54,6 +54,9 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
         int,
         Meta(ge=1, le=3_600_000, description="Longest time for a request; the caller's `X-Deadline-Ms` shortens it."),
     ] = 30_000
+    fast_lane: Annotated[
+        bool, Meta(description="Answer plain predictions without ASGI; off, every request takes the same slow path.")
+    ] = True
     drain_s: Annotated[
         float, Meta(ge=0, le=3600, description="On stopping, how long requests under way may still take.")
     ] = 30.0

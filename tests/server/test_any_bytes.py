@@ -20,6 +20,7 @@ from penstock.runtime import Host, open_model
 from penstock.server.http.asgi import HttpApp
 from penstock.server.http.cors import Cors
 from penstock.server.http.pages import Pages
+from penstock.server.http.predictions import Predictions
 from penstock.server.http.routes import match
 from penstock.server.measures import Measures
 from penstock.server.predict import Predict
@@ -61,7 +62,9 @@ def ask(bundles: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> I
         log.open(runner.get_loop())
         predict = Predict(host, log, measures=measures, on_bug=lambda *bug: bugs.append(bug), max_rows=20)
         pages = Pages(host, registry, info={})
-        app = HttpApp(predict, pages, cors=Cors(("https://a.example",)), max_body_bytes=5000, deadline_ms=30_000)
+        app = HttpApp(
+            Predictions(predict, max_body_bytes=5000, deadline_ms=30_000), pages, Cors(("https://a.example",))
+        )
         with log.path.open("rb") as segment:
 
             def put(asked: Asked) -> Told:

@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 
 from penstock.errors import MethodNotAllowed, NotFound
 from penstock.runtime import Host
-from penstock.server.http.asgi import HttpApp
-from penstock.server.http.cors import Cors
 from penstock.server.http.pages import Pages
+from penstock.server.http.predictions import Predictions
 from penstock.server.http.routes import ROUTES, Permission, Route, match
 from penstock.telemetry import Registry
 
@@ -29,8 +28,8 @@ def test_each_route_declares_a_permission() -> None:
 def test_each_answer_is_known() -> None:
     """What a route names is a protocol of the application or a page, and there is no page without a route."""
     pages = Pages(Host([]), Registry(), info={})
-    app = HttpApp(None, pages, cors=Cors(()), max_body_bytes=1, deadline_ms=1)  # type: ignore[arg-type]
-    known = {**app._faces, **pages._answers}
+    predictions = Predictions(None, max_body_bytes=1, deadline_ms=1)  # type: ignore[arg-type]
+    known = {**predictions._faces, **pages._answers}
     assert {route.answer for route in ROUTES} == set(known)
 
 

@@ -3,30 +3,41 @@
 An offer to upgrade (Java's client makes one of h2c) is ignored as RFC 9110, 7.8, has it, where uvicorn's parser drops
 the body. Bytes that are no HTTP get our error body, what was asked before them its answer. Stopping answers requests
 that are already on their way over idle connections. A request that is not whole by its deadline ends its connection.
+
+It also puts plain predictions on the fast lane (`lane.py`). uvicorn's minor version is pinned for this file.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
+from typing import Any, TypeAlias
 
 import httptools
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from penstock.errors import Unreadable
+from penstock.server.call import Call, Reply
 from penstock.server.failures import error_body
+from penstock.server.http.lane import ODD_HEADERS, Lane, LaneCycle
+
+Cycle: TypeAlias = RequestResponseCycle | LaneCycle
 
 _LEAVE_S = 0.25
 _NOT_HTTP = error_body(Unreadable("the bytes are not an HTTP/1.1 request"), None)
 
 
 class Http1(HttpToolsProtocol):
-    """One connection; made by uvicorn. `request_s` is how long a request may take to arrive."""
+    """One connection; made by uvicorn. `request_s` is how long a request may take to arrive; without a `lane` every
+    request takes the ASGI path.
+    """
 
-    def __init__(self, *, request_s: float, **given: Any) -> None:
+    def __init__(self, *, request_s: float, lane: Lane | None, **given: Any) -> None:
         super().__init__(**given)
         self._request_s = request_s
-        self._running: RequestResponseCycle | None = None
+        self._lane = lane
+        self._is_odd = False
+        self._running: Cycle | None = None
         self._is_leaving = False
         self._is_upgrade = False
         # When the request that is arriving began; None while none is.
@@ -66,22 +77,76 @@ class Http1(HttpToolsProtocol):
             super().shutdown()
 
     def on_message_begin(self) -> None:
-        """Note when the request began to arrive."""
+        """Note when the request began to arrive. The ASGI scope is made when it is clear that one is needed."""
         self._arriving_since_s = self.loop.time()
-        super().on_message_begin()
+        self._is_odd = False
+        self.url = b""
+        self.expect_100_continue = False
+        self.headers = []
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a header, and note one that the fast lane leaves alone."""
+        name = name.lower()
+        self.headers.append((name, value))
+        if name in ODD_HEADERS:
+            self._is_odd = True
+            if name == b"expect" and value.lower() == b"100-continue":
+                self.expect_100_continue = True
 
     def on_headers_complete(self) -> None:
         """Start the request, unless it is to begin again."""
         # CONNECT asks for a tunnel: that is refused as it is.
         self._is_upgrade = self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT"
-        if not self._is_upgrade:
-            super().on_headers_complete()
+        if self._is_upgrade:
+            return
+        call = None if self._is_odd else self._lane_call()
+        if call is None:
+            self._take_asgi()
+        else:
+            self.cycle = self._running = LaneCycle(call, keep_alive=self.parser.should_keep_alive())  # type: ignore[assignment]
+
+    def on_body(self, body: bytes) -> None:
+        """Keep a part of the body."""
+        cycle: Cycle = self.cycle
+        if isinstance(cycle, LaneCycle):
+            cycle.body = cycle.body + body if cycle.body else body
+        else:
+            super().on_body(body)
 
     def on_message_complete(self) -> None:
         """End the body, unless the parser has not looked at it yet."""
-        if not self._is_upgrade:
-            self._arriving_since_s = None
+        if self._is_upgrade:
+            return
+        self._arriving_since_s = None
+        cycle: Cycle = self.cycle
+        if isinstance(cycle, LaneCycle) and self._lane is not None:
+            cycle.more_body = False
+            self._lane.start(cycle, partial(self._land, cycle))
+        else:
             super().on_message_complete()
+
+    def _lane_call(self) -> Call | None:
+        """The call of a request that fits the fast lane."""
+        is_free = self.cycle is None or self.cycle.response_complete
+        if self._lane is None or not is_free or self.parser.get_method() != b"POST":
+            return None
+        return self._lane.call(self.url, self.headers) if self.parser.get_http_version() == "1.1" else None
+
+    def _take_asgi(self) -> None:
+        url, headers, expects = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.expect_100_continue = url, expects
+        self.headers.extend(headers)
+        super().on_headers_complete()
+
+    def _land(self, cycle: LaneCycle, reply: Reply) -> None:
+        """Answer a request of the fast lane."""
+        if not self.transport.is_closing() and self._lane is not None:
+            self.transport.write(self._lane.encoded(cycle, reply, self.server_state.default_headers))
+        cycle.response_complete = True
+        if not cycle.keep_alive:
+            self.transport.close()
+        self.on_response_complete()
 
     def _begin_again_without_upgrade(self) -> None:
         """The same head once more, for a new parser, without what made the old one stop before the body."""

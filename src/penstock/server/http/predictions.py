@@ -1,0 +1,160 @@
+"""A prediction over HTTP, apart from how its bytes travel: a request's head to a `Call`, a `Reply` to a response.
+
+The ASGI application and the fast lane both stand on this, so that they cannot answer differently.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Iterable, Mapping
+
+import msgspec
+
+from penstock.errors import CallFailure, TooLarge, Unreadable, UnsupportedMedia
+from penstock.runtime import Flight
+from penstock.server.call import Call, Face, Reply
+from penstock.server.failures import HTTP_STATUS, RETRY_AFTER_S
+from penstock.server.http.routes import Route, match
+from penstock.server.predict import Predict
+from penstock.server.protocols import Own, Short
+
+Header = tuple[bytes, bytes]
+Headers = list[Header]
+
+_JSON = (b"content-type", b"application/json")
+_MAX_CLIENT_ID = 128
+_MAX_DIGITS = 18
+
+
+class Response(msgspec.Struct, frozen=True):
+    """What goes back over HTTP, but for the headers that belong to the connection."""
+
+    status: int
+    headers: Headers
+    body: bytes
+
+
+class Predictions:
+    """The routes that run a model. One per worker, on its event loop."""
+
+    def __init__(self, predict: Predict, *, max_body_bytes: int, deadline_ms: int) -> None:
+        self._predict = predict
+        self.max_body_bytes = max_body_bytes
+        self._deadline_ns = deadline_ms * 1_000_000
+        self._faces: dict[str, Face] = {
+            "predict": Own(),
+            "short": Short(is_batch=False),
+            "short_batch": Short(is_batch=True),
+        }
+
+    def find(self, method: str, path: str) -> tuple[Face, Mapping[str, str]] | None:
+        """The protocol and the names in the path of a prediction's route; None for every other request."""
+        found = match(method, path)
+        return None if isinstance(found, CallFailure) else self.face_of(*found)
+
+    def face_of(self, route: Route, names: Mapping[str, str]) -> tuple[Face, Mapping[str, str]] | None:
+        """As `find`, for a route that is already found."""
+        face = self._faces.get(route.answer)
+        return None if face is None else (face, names)
+
+    def call(self, face: Face, names: Mapping[str, str], headers: Iterable[Header]) -> Call:
+        """The call that a request's head announces; what is wrong with the head is its `failure`. The body is empty."""
+        arrived_ns = time.monotonic_ns()
+        call = Call(face, b"", arrived_ns)
+        call.deadline_ns = arrived_ns + self._deadline_ns
+        call.model = names.get("model")
+        call.alias = names.get("alias")
+        if "version" in names:
+            _set_version(call, names["version"])
+        _read_headers(call, headers, self.max_body_bytes)
+        return call
+
+    def start(self, call: Call, done: Callable[[Reply], None]) -> None:
+        """Send a call with its body down the hot path; `done` gets the reply, once it is recorded."""
+        Flight(self._predict(call), done).go()
+
+
+def response_of(call: Call, reply: Reply) -> Response:
+    """The response to a call."""
+    headers = [_JSON, (b"x-penstock-request-id", reply.request_id.encode())]
+    if call.client_id is not None:
+        headers.append((b"x-request-id", call.client_id.encode()))
+    if reply.model is not None:
+        headers += _model_headers(reply.model.name, reply.model.version)
+    if reply.failure is None:
+        return Response(200, headers, call.face.answer(reply))
+    headers += failure_headers(reply.failure)
+    return Response(HTTP_STATUS[type(reply.failure)], headers, call.face.refusal(reply.failure, reply.request_id))
+
+
+def failure_headers(failure: CallFailure) -> Headers:
+    """The headers that a failure asks for: when to come again, what is allowed, that the connection ends."""
+    status = HTTP_STATUS[type(failure)]
+    headers: Headers = []
+    if status == 503:
+        headers.append((b"retry-after", b"%d" % RETRY_AFTER_S))
+    if status == 413:
+        headers.append((b"connection", b"close"))
+    if hasattr(failure, "allowed"):
+        headers.append((b"allow", ", ".join(failure.allowed).encode()))
+    return headers
+
+
+def too_large(limit_bytes: int) -> TooLarge:
+    """The failure of a body above the limit."""
+    return TooLarge(f"the body is larger than server.max_body_bytes, which is {limit_bytes}")
+
+
+@functools.lru_cache(1024)
+def _model_headers(name: str, version: int) -> tuple[Header, ...]:
+    return (b"x-penstock-model", name.encode()), (b"x-penstock-version", b"%d" % version)
+
+
+def _set_version(call: Call, version: str) -> None:
+    if version.isascii() and version.isdigit():
+        call.version = int(version)
+    else:
+        call.failure = Unreadable(f"a version is a number such as 3, not {version!r}")
+
+
+def _read_headers(call: Call, headers: Iterable[Header], limit_bytes: int) -> None:
+    for name, value in headers:
+        if name == b"content-type":
+            if value != b"application/json" and not _is_json(value):
+                call.failure = UnsupportedMedia(
+                    f"this route reads application/json, not {value[:80].decode('latin-1')}: "
+                    f"send the header Content-Type: application/json"
+                )
+        elif name == b"content-length":
+            # Known before the body comes, so that a caller who waits for "100 Continue" need not send it.
+            if value.isdigit() and (len(value) > _MAX_DIGITS or int(value) > limit_bytes):
+                call.failure = too_large(limit_bytes)
+                return
+        elif name == b"content-encoding":
+            if value.lower() != b"identity":
+                call.failure = UnsupportedMedia(
+                    f"this route reads bodies as they are, not packed with {value[:80].decode('latin-1')}: "
+                    f"send the body without Content-Encoding"
+                )
+        elif name == b"x-request-id":
+            call.client_id = _client_id(value)
+        elif name == b"x-deadline-ms":
+            _set_deadline(call, value)
+
+
+def _is_json(content_type: bytes) -> bool:
+    """Whether a Content-Type is JSON, with parameters such as a charset or without."""
+    return content_type.partition(b";")[0].strip().lower() == b"application/json"
+
+
+def _client_id(value: bytes) -> str | None:
+    text = value.decode("latin-1")
+    return text if len(text) <= _MAX_CLIENT_ID and text.isascii() and text.isprintable() else None
+
+
+def _set_deadline(call: Call, value: bytes) -> None:
+    if value.isdigit() and len(value) <= 9:
+        call.deadline_ns = min(call.deadline_ns, call.arrived_ns + int(value) * 1_000_000)
+    else:
+        call.failure = Unreadable("X-Deadline-Ms is a whole number of milliseconds")

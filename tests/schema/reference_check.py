@@ -96,6 +96,8 @@ def as_decoded(value):
 
 def final_value(field, value):
     """One line of the table per type."""
+    if field.coerce == "lenient":
+        return final_lenient(field, value)
     if value is None:
         if field.nullable:
             return None
@@ -109,6 +111,45 @@ def final_value(field, value):
         "timestamp": final_instant,
     }[field.type]
     return judge(field, value)
+
+
+def final_lenient(field, value):
+    """Any scalar is read as the type; null and what cannot be read become the default."""
+    if isinstance(value, list | dict):
+        raise Refused
+    read = read_text(value) if field.type in ("string", "category") else read_number(field, value)
+    if read is None:
+        if not has_default(field):
+            raise Refused
+        read = field.default
+    return final_text(field, read) if isinstance(read, str) else within(field, read)
+
+
+def read_number(field, value):
+    """A number, true as 1, or a text that spells a number; an int cuts fractions off."""
+    if value in (True, False):
+        exact = Fraction(int(value))
+    elif isinstance(value, str) and re.fullmatch(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*", value, re.ASCII):
+        is_exact = isinstance(value, Number) and re.fullmatch(r"-?\d+", value) is not None
+        if not (is_exact and field.type == "int"):
+            if float(value) in (float("inf"), float("-inf")):
+                return None
+        exact = Fraction(value) if is_exact else Fraction(float(value))
+    else:
+        return None
+    if field.type == "float":
+        return float(exact)
+    whole = int(exact)
+    if abs(whole) > 2**53:
+        raise Refused
+    return whole
+
+
+def read_text(value):
+    """A text as it is; a number or truth value as Python writes it."""
+    if isinstance(value, Number):
+        return str(int(value)) if re.fullmatch(r"-?\d+", value) else str(float(value))
+    return value if value is None or isinstance(value, str) else str(value)
 
 
 def final_float(field, value):

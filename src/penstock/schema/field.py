@@ -24,6 +24,7 @@ from penstock.schema.soundness import (
 __all__ = ["Field", "FieldType", "OnUnknown", "Scalar", "Schema"]
 
 OnUnknown: TypeAlias = Literal["refuse", "accept", "map"]
+Coerce: TypeAlias = bool | Literal["lenient"]
 
 
 class Field(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -35,7 +36,8 @@ class Field(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbi
     - `allowed`: the values of a category (or the only texts, ints or floats of another type).
     - `on_unknown`: what a category outside `allowed` does: `refuse` (422), `accept` (goes to the model as it is),
       `map` (becomes `unknown_as`).
-    - `coerce`: an int also takes 3.0 and 1e2.
+    - `coerce`: with True an int also takes 3.0 and 1e2. With "lenient" any JSON scalar is read as the type (numbers
+      from texts, fractions cut off for an int, texts from numbers), and null and what cannot be read become `default`.
     - `pii`: a class of personal data ("email"); such values never reach the log, an error body or golden rows in clear.
     - `dtype`: the dtype of the column in the training frame; native models get it back.
     - `null_as`: what the training frame held for a missing value: NaN, None, pandas' NA, or `null_value`.
@@ -51,7 +53,7 @@ class Field(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbi
     allowed: tuple[Scalar, ...] | None = None
     on_unknown: OnUnknown = "refuse"
     unknown_as: str | None = None
-    coerce: bool = False
+    coerce: Coerce = False
     pii: str | None = None
     description: str | None = None
     dtype: str | None = None
@@ -62,6 +64,7 @@ class Field(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbi
         if fault := name_fault(self.name):
             raise SchemaError(fault)
         _check_words(self)
+        _check_coerce(self)
         _check_range(self)
         _check_allowed(self)
         _check_on_unknown(self)
@@ -105,13 +108,24 @@ def _refuse(field: Field, what: str) -> NoReturn:
 
 
 def _check_words(field: Field) -> None:
-    if field.coerce and field.type != "int":
-        _refuse(field, f"`coerce` is for an `int`, and this is a `{field.type}`: drop `coerce`")
     for option, text in (("pii", field.pii), ("dtype", field.dtype)):
         if text is not None and not is_printable_word(text):
             _refuse(field, f"expected `{option}` to be a printable word, got {text!r}: name it or drop it")
     if field.description is not None and not is_text(field.description):
         _refuse(field, "`description` holds half of a surrogate pair, which UTF-8 cannot carry: type it again")
+
+
+def _check_coerce(field: Field) -> None:
+    if field.coerce is True and field.type != "int":
+        _refuse(field, f"`coerce: true` is for an `int`, and this is a `{field.type}`: drop `coerce`")
+    if field.coerce != "lenient":
+        return
+    if field.type in {"bool", "timestamp"}:
+        _refuse(field, f"`coerce: lenient` is for numbers and texts, and this is a `{field.type}`: drop `coerce`")
+    if field.nullable:
+        _refuse(field, "with `coerce: lenient` null becomes the default: drop `nullable`, or `coerce`")
+    if field.type in {"float", "int"} and field.allowed is not None:
+        _refuse(field, "`coerce: lenient` does not go with `allowed` of numbers: use `range`, or drop `coerce`")
 
 
 def _check_range(field: Field) -> None:

@@ -38,6 +38,9 @@ def _has_default(field: Field) -> bool:
 
 def _property(field: Field, max_text: int) -> dict[str, Any]:
     described = _described(field)
+    if field.coerce == "lenient":
+        # Any scalar is read as the field's type; which texts and limits it takes is left to the check.
+        return described | {"type": ["string", "number", "boolean", *(["null"] if _has_default(field) else [])]}
     if field.allowed is not None and field.on_unknown == "refuse":
         return described | {"enum": [*field.allowed, *([None] if field.nullable else [])]}
     limits = _limits(field, max_text)

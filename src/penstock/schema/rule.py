@@ -11,6 +11,7 @@ import msgspec
 from penstock.schema.columns import MISSING_TEXT
 from penstock.schema.field import Field, Scalar
 from penstock.schema.instant import EARLIEST, LATEST, Instant
+from penstock.schema.lenient import number_of, text_of
 from penstock.schema.soundness import LARGEST_FLOAT, LARGEST_INT
 from penstock.schema.wording import expected_of
 
@@ -57,6 +58,8 @@ class Rule:
 
     def _type_when_given(self) -> Any:
         field = self.field
+        if field.coerce == "lenient":
+            return Annotated[str, msgspec.Meta(max_length=self.longest_text)] | int | float | bool | None
         if field.type == "int":
             return self._int_type()
         if field.type == "float":
@@ -82,6 +85,8 @@ class Rule:
     def _finish_of_type(self) -> Finish | None:
         """What the type could not say about a value that is there and not null."""
         field = self.field
+        if field.coerce == "lenient":
+            return self._finish_text_read if field.type in {"string", "category"} else self._finish_number_read
         if field.type == "timestamp":
             return self._finish_instant
         if field.type == "int" and field.coerce:
@@ -96,8 +101,38 @@ class Rule:
     def _finish(self, value: Any) -> Value:
         if value is msgspec.UNSET:
             return self._default
-        final: Value = value if value is None or self._finish_given is None else self._finish_given(value)
+        if self._finish_given is None or (value is None and self.field.coerce != "lenient"):
+            final: Value = value
+        else:
+            final = self._finish_given(value)
         return final
+
+    def _finish_number_read(self, value: object) -> Value:
+        number = number_of(value, whole=self.field.type == "int")
+        if number is None:
+            return self._in_place_of(value)
+        low, high = self.field.range or (None, None)
+        if self.field.type == "int" and abs(number) > LARGEST_INT:
+            raise self.refuse()
+        if (low is not None and number < low) or (high is not None and number > high):
+            raise self.refuse()
+        return number
+
+    def _finish_text_read(self, value: object) -> Value:
+        text = text_of(value)
+        if text is None:
+            return self._in_place_of(value)
+        if self.field.on_unknown == "map":
+            return self._finish_mapped(text)
+        if self.field.allowed is not None and self.field.on_unknown == "refuse" and text not in self._allowed:
+            raise self.refuse()
+        return self._finish_text(text)
+
+    def _in_place_of(self, value: object) -> Value:
+        """The default, for what cannot be read as the field's type."""
+        if not self.has_default:
+            raise self.refuse()
+        return self._default
 
     def _finish_instant(self, value: datetime) -> Value:
         # Nearly all are far inside the range, and comparing datetimes of different offsets is slow.

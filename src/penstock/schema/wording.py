@@ -62,6 +62,9 @@ def expected_of(field: Field, longest_text: int | None = None) -> str:
 
 
 def _expected_value(field: Field, longest_text: int | None) -> str:
+    if field.coerce == "lenient" and field.type in {"float", "int"}:
+        largest = " of at most 2**53 in magnitude" if field.type == "int" else ""
+        return f"what reads as `{field.type}`" + (_interval(field.range) or largest)
     if field.allowed is not None and field.on_unknown == "refuse":
         return "one of " + _some_of(field.allowed)
     if field.type == "timestamp":

@@ -25,6 +25,7 @@ ODD_TOKENS: Final = (
     *('""', '"3"', '"true"', '"None"', '"nan"', '"\\u00e9"', '"\\uffffmissing"', '"a\\u0000"', '{"a": null}'),
     *('"2020-01-01T00:00:00"', '"2020-01-01T00:00:00Z"', '"2020-02-30T00:00:00Z"', '"1500-01-01T00:00:00Z"'),
     *('"2262-04-11T23:47:16.854775Z"', '"2262-04-11T23:47:16.854776Z"', '"2020-01-01 00:00:00.1234565+05:30"'),
+    *('"1e5"', '" -2.75\\n"', '"1e999"', '"inf"', '"0x10"', '"1_0"', '".5"', '"\\uff11"', '"9007199254740994"', "-0.5"),
     *('"1677-09-21T00:12:43.145225Z"', '"1677-09-21T00:12:43.145224Z"', '"2020-01-01"', '"2020-01-01T00:00:60Z"'),
 )
 
@@ -62,6 +63,8 @@ def fields_called(draw: DrawFn, name: str) -> Field:
     kind = draw(st.sampled_from(_TYPES))
     options: dict[str, Any] = {"name": name, "type": kind, "nullable": draw(st.booleans())}
     options |= draw(_limits(kind))
+    if not options["nullable"] and draw(st.booleans()) and _may_be_lenient(options):
+        options["coerce"] = "lenient"
     if draw(st.booleans()):
         options["default"] = draw(values_of(Field(**options)).filter(lambda value: value is not None))
         if options.get("on_unknown") == "map" and options["default"] not in options["allowed"]:
@@ -71,6 +74,11 @@ def fields_called(draw: DrawFn, name: str) -> Field:
     if options["nullable"]:
         options["null_as"] = draw(st.sampled_from(["nan", "none", "na"]))
     return Field(**options)
+
+
+def _may_be_lenient(options: dict[str, Any]) -> bool:
+    kind = options["type"]
+    return kind in {"string", "category"} or (kind in {"float", "int"} and "allowed" not in options)
 
 
 @st.composite
@@ -106,6 +114,9 @@ def _free_values(kind: FieldType) -> SearchStrategy[Any]:
 def values_of(field: Field) -> SearchStrategy[Any]:
     """Values that `field` takes, as a JSON decoder gives them."""
     values = _given_values(field)
+    if field.coerce == "lenient" and isinstance(field.default, bool | int | float | str):
+        unread = st.none() if field.type in {"string", "category"} else st.none() | st.sampled_from(["", "n/a", "1,5"])
+        return values | unread
     return st.none() | values if field.nullable else values
 
 

@@ -131,9 +131,8 @@ def read_number(field, value):
         exact = Fraction(int(value))
     elif isinstance(value, str) and re.fullmatch(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*", value, re.ASCII):
         is_exact = isinstance(value, Number) and re.fullmatch(r"-?\d+", value) is not None
-        if not (is_exact and field.type == "int"):
-            if float(value) in (float("inf"), float("-inf")):
-                return None
+        if not (is_exact and field.type == "int") and float(value) in (float("inf"), float("-inf")):
+            return None
         exact = Fraction(value) if is_exact else Fraction(float(value))
     else:
         return None

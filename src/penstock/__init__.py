@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from penstock.bundle.bundle import Bundle
+    from penstock.bundle.nets.declared import OnnxModel, SavedModel, ScriptModel, TorchModel
     from penstock.bundle.pack import PackOptions, pack
     from penstock.client import AsyncClient, Client
     from penstock.errors import PenstockError
@@ -24,10 +25,14 @@ __all__ = [
     "Client",
     "Field",
     "Model",
+    "OnnxModel",
     "PackOptions",
     "PenstockError",
     "Prediction",
+    "SavedModel",
     "Schema",
+    "ScriptModel",
+    "TorchModel",
     "open",
     "pack",
 ]
@@ -38,10 +43,14 @@ _HOMES = {
     "Client": "penstock.client:Client",
     "Field": "penstock.schema:Field",
     "Model": "penstock.runtime.model:Model",
+    "OnnxModel": "penstock.bundle.nets.declared:OnnxModel",
     "PackOptions": "penstock.bundle.pack:PackOptions",
     "PenstockError": "penstock.errors:PenstockError",
     "Prediction": "penstock.schema.prediction:Prediction",
+    "SavedModel": "penstock.bundle.nets.declared:SavedModel",
     "Schema": "penstock.schema:Schema",
+    "ScriptModel": "penstock.bundle.nets.declared:ScriptModel",
+    "TorchModel": "penstock.bundle.nets.declared:TorchModel",
     "open": "penstock.runtime.model:open_model",
     "pack": "penstock.bundle.pack:pack",
 }

@@ -17,7 +17,11 @@ from penstock.schema import Columns
 
 
 class Built(msgspec.Struct, frozen=True, kw_only=True):
-    """The model file, its loaded predictor, the verdict, and the rows that the proof made against it."""
+    """The model file, its loaded predictor, the verdict, and the rows that the proof made against it.
+
+    `original` is what the proof compared it with, where that is not the subject's own original but what was made of it
+    (a net in double).
+    """
 
     verdict: Verdict
     loader: str
@@ -25,6 +29,7 @@ class Built(msgspec.Struct, frozen=True, kw_only=True):
     data: bytes
     predictor: Predictor
     adversarial: Columns
+    original: Predictor | None = None
 
 
 def build(subject: Subject, *, budget: int, trusted: Collection[str] = (), progress: Callable[[str], None]) -> Built:

@@ -7,12 +7,16 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from penstock.bundle.bundle import Bundle
+from penstock.bundle.outputs import OutputSpec
 from penstock.bundle.predictor import Predictor
 from penstock.errors import BundleRefused
+from penstock.schema import Schema
 
 LOADERS: Final = {
     "onnx": "penstock.bundle.loaders.onnx:load_onnx",
     "sklearn": "penstock.bundle.loaders.sklearn:load_sklearn",
+    "torchscript": "penstock.bundle.loaders.torchscript:load_torchscript",
+    "savedmodel": "penstock.bundle.loaders.savedmodel:load_savedmodel",
 }
 
 
@@ -22,9 +26,13 @@ def load_predictor(bundle: Bundle, *, trusted: Sequence[str] = ()) -> Predictor:
     Raises BundleRefused for an unknown loader or a model file that is not safe to load, and MissingExtra when the
     flavour needs a library that is not installed. There is never a fallback to another loader.
     """
-    key = bundle.manifest.loader
+    return loaded(bundle.manifest.loader, bundle.model_bytes, bundle.schema, bundle.outputs, trusted=trusted)
+
+
+def loaded(key: str, data: bytes, schema: Schema, outputs: OutputSpec, *, trusted: Sequence[str] = ()) -> Predictor:
+    """The predictor of a model file's verified bytes by the loader of that key. Raises as `load_predictor`."""
     if key not in LOADERS:
         raise BundleRefused(f"manifest.json: no loader {key!r}; this Penstock has {', '.join(sorted(LOADERS))}")
     module, attribute = LOADERS[key].split(":")
     loader: Callable[..., Predictor] = getattr(importlib.import_module(module), attribute)
-    return loader(bundle.model_bytes, bundle.schema, bundle.outputs, trusted=trusted)
+    return loader(data, schema, outputs, trusted=trusted)

@@ -20,8 +20,11 @@ from penstock.bundle.flavour import Built, build
 from penstock.bundle.frame import columns_of
 from penstock.bundle.golden import Golden, check_golden, golden_of, rows_of
 from penstock.bundle.manifest import GOLDEN_FILE, OUTPUTS_FILE, PROOF_FILE, SCHEMA_FILE, require_name
+from penstock.bundle.nets.build import build_net
+from penstock.bundle.nets.declared import declared
+from penstock.bundle.nets.subject import net_subject
 from penstock.bundle.profile import Profile, profile_features, profile_holdout
-from penstock.bundle.provenance import Provenance, environment, git_commit, user_at_host
+from penstock.bundle.provenance import Origin, Provenance, environment, git_commit, params_of, user_at_host
 from penstock.bundle.subject import Subject, as_frame, subject_of
 from penstock.bundle.write import Identity, sealed, write_bundle
 from penstock.errors import ModelFailed
@@ -38,6 +41,7 @@ class PackOptions(msgspec.Struct, frozen=True, kw_only=True):
     - `trusted`: types that a native bundle may hold beyond the built-in list (the server has a list of its own).
     - `description`: for people; shown by `inspect`.
     - `progress`: called with a line of text at each step.
+    - `origin`: where an imported model came from. If its sample was made up, no reference of features is kept.
     """
 
     threshold_budget: int = 2000
@@ -46,6 +50,16 @@ class PackOptions(msgspec.Struct, frozen=True, kw_only=True):
     trusted: tuple[str, ...] = ()
     description: str | None = None
     progress: Callable[[str], None] = lambda step: None
+    origin: Origin | None = None
+
+
+class Claims(msgspec.Struct, frozen=True, kw_only=True):
+    """What the packer says beside the model: its name, the rows it never saw with their target, metrics of its own."""
+
+    name: str
+    holdout: tuple[Any, Any] | None = None
+    evaluation: Mapping[str, float] | None = None
+    out: str | Path = "bundles"
 
 
 def pack(
@@ -73,8 +87,12 @@ def pack(
     require_name(name)
     options = options or PackOptions()
     options.progress("reading the sample")
-    subject = subject_of(model, sample, schema)
-    built = build(subject, budget=options.threshold_budget, trusted=options.trusted, progress=options.progress)
+    subject, built = _built(model, sample, schema, options)
+    return seal(subject, built, Claims(name=name, holdout=holdout, evaluation=evaluation, out=out), options)
+
+
+def seal(subject: Subject, built: Built, claims: Claims, options: PackOptions) -> Bundle:
+    """Golden rows, profile, evaluation, provenance and seal of a model that is built: the last half of packing."""
     options.progress("golden rows, profile and evaluation")
     golden = golden_rows(subject, built.adversarial, options.golden_rows)
     check_golden(golden, built.predictor, check=Check(subject.schema, max_text=1 << 20), outputs=subject.outputs)
@@ -86,11 +104,23 @@ def pack(
         PROOF_FILE: _pretty(built.verdict),
         "environment.json": _pretty(environment()),
         "provenance.json": _pretty(_provenance(subject, options)),
-        **_described(subject, built, holdout, stated(evaluation)),
+        **_described(subject, built, claims, options),
     }
     options.progress("sealing")
-    identity = Identity(name, built.verdict.flavour, built.loader, built.model_file)
-    return Bundle.open(write_bundle(sealed(identity, files), Path(out), name, is_archive=options.is_archive))
+    identity = Identity(claims.name, built.verdict.flavour, built.loader, built.model_file)
+    out = Path(claims.out)
+    return Bundle.open(write_bundle(sealed(identity, files), out, claims.name, is_archive=options.is_archive))
+
+
+def _built(model: Any, sample: Any, schema: Schema | None, options: PackOptions) -> tuple[Subject, Built]:
+    net = declared(model)
+    if net is not None:
+        subject = net_subject(net, sample, schema)
+        built = build_net(subject, trusted=options.trusted, progress=options.progress)
+    else:
+        subject = subject_of(model, sample, schema)
+        built = build(subject, budget=options.threshold_budget, trusted=options.trusted, progress=options.progress)
+    return msgspec.structs.replace(subject, original=built.original or subject.original), built
 
 
 def golden_rows(subject: Subject, adversarial: Columns, wanted: int) -> Golden:
@@ -120,11 +150,12 @@ def _is_answered(subject: Subject, rows: Columns) -> bool:
     return all(np.isfinite(array).all() for array in answers.values())
 
 
-def _described(
-    subject: Subject, built: Built, holdout: tuple[Any, Any] | None, own: dict[str, float]
-) -> dict[str, bytes]:
+def _described(subject: Subject, built: Built, claims: Claims, options: PackOptions) -> dict[str, bytes]:
     """The files that describe: the reference profile and the evaluation."""
-    profile = Profile(subject.rows, profile_features(subject.columns, subject.schema))
+    is_made_up = options.origin is not None and options.origin.sample is not None
+    # Drift against rows that were made up would mean nothing.
+    profile = Profile(0, {}) if is_made_up else Profile(subject.rows, profile_features(subject.columns, subject.schema))
+    own, holdout = stated(claims.evaluation), claims.holdout
     evaluation = Evaluation(metrics={}, stated=own)
     if holdout is not None:
         columns, target = columns_of(as_frame(holdout[0]), subject.schema), np.asarray(holdout[1])
@@ -149,12 +180,14 @@ def _provenance(subject: Subject, options: PackOptions) -> Provenance:
     kind = type(subject.estimator)
     return Provenance(
         packed_by=user_at_host(),
-        model_class=f"{kind.__module__}.{kind.__qualname__}",
+        model_class=getattr(subject.estimator, "model_class", f"{kind.__module__}.{kind.__qualname__}"),
         sample_rows=subject.rows,
         sample_digest=sha256(canonical_json(rows_of(subject.columns, subject.schema))),
         git_commit=git_commit(),
         description=options.description,
-        notes=subject.notes,
+        notes=(*subject.notes, *(options.origin.notes if options.origin is not None else ())),
+        params=params_of(subject.estimator),
+        origin=options.origin,
     )
 
 

@@ -12,6 +12,7 @@ import pandas as pd
 
 from penstock.bundle.frame import columns_of
 from penstock.bundle.golden import rows_of
+from penstock.bundle.loaders.fitted_names import fitted_names
 from penstock.bundle.loaders.sklearn import SklearnPredictor, output_spec
 from penstock.bundle.outputs import OutputSpec
 from penstock.errors import PackRefused, PenstockError
@@ -92,8 +93,8 @@ def as_frame(sample: Any) -> pd.DataFrame:
 
 def used_fields(estimator: Any, frame: pd.DataFrame) -> list[str]:
     """The columns that the model reads, in the frame's order: what a caller will have to send."""
-    known = getattr(estimator, "feature_names_in_", None)
-    names = list(frame.columns) if known is None else [str(name) for name in known]
+    known = fitted_names(estimator)
+    names = list(frame.columns) if known is None else list(known)
     first = estimator.steps[0][1] if hasattr(estimator, "steps") else estimator
     dropped = _dropped(first, names) if hasattr(first, "transformers_") else set()
     missing = [name for name in names if name not in frame.columns and name not in dropped]

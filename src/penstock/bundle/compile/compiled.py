@@ -12,6 +12,7 @@ from penstock.bundle.compile.graph import Graph, field_tensor
 from penstock.bundle.compile.inputs import features_of
 from penstock.bundle.compile.lower import lower_answer
 from penstock.bundle.compile.refusal import NotCompilable
+from penstock.bundle.loaders.fitted_names import fitted_names
 from penstock.bundle.outputs import OutputSpec
 from penstock.schema import Schema
 
@@ -43,9 +44,3 @@ def compiled_features(graph: Graph, estimator: Any, schema: Schema) -> Features:
     made = dict(zip(schema.names, features_of(graph, schema), strict=True))
     names = fitted_names(estimator) or schema.names
     return tuple(made.get(name) or Feature(tensor=field_tensor(name), index=0, kind="absent") for name in names)
-
-
-def fitted_names(estimator: Any) -> tuple[str, ...] | None:
-    """The columns of the frame that the estimator was fitted on, in its order; None when it saw a plain array."""
-    names = getattr(estimator, "feature_names_in_", None)
-    return None if names is None else tuple(str(name) for name in names)

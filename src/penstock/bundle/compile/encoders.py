@@ -55,6 +55,14 @@ def ordinal_encoder(graph: Graph, encoder: Any, features: Features, step: str) -
     return _in_order(graph, features, tables, step=step, write=_codes)
 
 
+def coded(graph: Graph, features: Features, categories: Sequence[tuple[object, ...]], step: str) -> Features:
+    """The place of each value in its feature's categories; NaN where it is missing or not among them."""
+    tables = [
+        Table(kept, np.arange(len(kept), dtype=np.float64).reshape(-1, 1), np.array([np.nan])) for kept in categories
+    ]
+    return _in_order(graph, features, tables, step=step, write=_codes)
+
+
 def tables_of(encoder: Any, widths: Sequence[int], step: str) -> list[Table]:
     """The fitted encoder's answers, feature by feature; `widths` are their numbers of output columns."""
     encoder = copy.copy(encoder)

@@ -42,6 +42,8 @@ class Feature(msgspec.Struct, frozen=True, kw_only=True):
     - `single`: the original holds it as float32 (its values are float32 values; arithmetic on it rounds to float32).
     - `nulls`: what the original has where the value is missing: empty when it cannot be missing, else one of NaN, None,
       a text. In the graph a missing number is NaN, a missing text is MISSING_TEXT.
+    - `sparse`: the original holds it in a sparse matrix, without its zeros.
+    - `is_category`: it is still a column of pandas' categories, which a booster codes itself.
     """
 
     tensor: str
@@ -50,6 +52,8 @@ class Feature(msgspec.Struct, frozen=True, kw_only=True):
     single: bool = False
     nulls: tuple[object, ...] = ()
     lift: Lift | None = None
+    sparse: bool = False
+    is_category: bool = False
 
     def lifted(self) -> Lift:
         """Its lift, or the trivial one."""

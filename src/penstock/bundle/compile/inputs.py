@@ -30,11 +30,12 @@ def _is_number(field: Field) -> bool:
 def _text(field: Field) -> Feature:
     null = field.null_value if field.null_as == "value" else _NULLS[field.null_as]
     nulls = (null,) if field.nullable else ()
-    return Feature(tensor=field_tensor(field.name), index=0, kind="text", nulls=nulls)
+    is_category = field.dtype == "category"
+    return Feature(tensor=field_tensor(field.name), index=0, kind="text", nulls=nulls, is_category=is_category)
 
 
 def _number(graph: Graph, field: Field) -> Feature:
-    single = (field.dtype or "").lower() == "float32"
+    single, is_category = (field.dtype or "").lower() == "float32", field.dtype == "category"
     nulls = (np.nan,) if field.nullable else ()
     feature = Feature(tensor=field_tensor(field.name), index=0, kind="number", nulls=nulls)
     mapping: Mapping = unchanged
@@ -49,4 +50,6 @@ def _number(graph: Graph, field: Field) -> Feature:
         before = mapping
         mapping = lambda values: rounded(before(values))  # noqa: E731
     lift = Lift(feature.tensor, 0, mapping)
-    return Feature(tensor=tensor, index=0, kind="number", single=single, nulls=nulls, lift=lift)
+    return Feature(
+        tensor=tensor, index=0, kind="number", single=single, nulls=nulls, lift=lift, is_category=is_category
+    )

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
+import msgspec
 import numpy as np
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import (
@@ -33,7 +34,17 @@ from sklearn.preprocessing import (
 )
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor, ExtraTreeClassifier, ExtraTreeRegressor
 
-from penstock.bundle.compile import encoders, forests, functions, histograms, linear, numeric
+from penstock.bundle.compile import (
+    catboost,
+    encoders,
+    forests,
+    functions,
+    histograms,
+    lightgbm,
+    linear,
+    numeric,
+    xgboost,
+)
 from penstock.bundle.compile.answers import Answer
 from penstock.bundle.compile.feature import Features
 from penstock.bundle.compile.foreign import foreign_answer, foreign_features
@@ -69,6 +80,13 @@ _FINISHES: dict[type, Finish] = {
     RandomForestRegressor: forests.forest_regressor,
 }
 
+_BOOSTERS: dict[str, Finish] = {
+    "catboost": catboost.catboost_answer,
+    "lightgbm": lightgbm.lightgbm_answer,
+    "xgboost": xgboost.xgboost_answer,
+}
+"""By the library of the estimator's class: which of them are installed is not asked."""
+
 
 def lower_answer(graph: Graph, estimator: Any, features: Features, step: str = "") -> Answer:
     """The outputs of a whole estimator, a pipeline included. Raises NotCompilable naming the step."""
@@ -80,7 +98,7 @@ def lower_answer(graph: Graph, estimator: Any, features: Features, step: str = "
         name, last = estimator.steps[-1]
         return lower_answer(graph, last, features, within(step, name))
     _refuse_unreadable(features, step)
-    finish = _FINISHES.get(type(estimator)) or _linear(estimator) or foreign_answer
+    finish = _FINISHES.get(type(estimator)) or _boosted(estimator) or _linear(estimator) or foreign_answer
     return finish(graph, estimator, features, step or type(estimator).__name__)
 
 
@@ -91,6 +109,10 @@ def _refuse_unreadable(features: Features, step: str) -> None:
             raise NotCompilable(step, f"it reads {name!r}, an instant, which only the native flavour reads")
         if feature.kind == "absent":
             raise NotCompilable(step, f"it reads the column {name!r}, which the schema lacks")
+
+
+def _boosted(estimator: Any) -> Finish | None:
+    return _BOOSTERS.get(type(estimator).__module__.partition(".")[0])
 
 
 def _linear(estimator: Any) -> Finish | None:
@@ -113,7 +135,15 @@ def lower_features(graph: Graph, part: Any, features: Features, step: str) -> Fe
         return _feature_union(graph, part, features, step)
     _refuse_unreadable(features, step)
     transform = _TRANSFORMS.get(type(part), foreign_features)
-    return transform(graph, part, features, step) if features else ()
+    made = transform(graph, part, features, step) if features else ()
+    return _held(made, is_sparse=bool(getattr(part, "sparse_output", False)))
+
+
+def _held(features: Features, *, is_sparse: bool) -> Features:
+    """The features, noted as held in a sparse matrix or in a dense one."""
+    if all(feature.sparse == is_sparse for feature in features):
+        return features
+    return tuple(msgspec.structs.replace(feature, sparse=is_sparse) for feature in features)
 
 
 def _column_transformer(graph: Graph, part: Any, features: Features, step: str) -> Features:
@@ -125,7 +155,7 @@ def _column_transformer(graph: Graph, part: Any, features: Features, step: str) 
         chosen = tuple(features[place] for place in places[name])
         made = lower_features(graph, fitted, chosen, within(step, name))
         out += _weighted(graph, made, (part.transformer_weights or {}).get(name), within(step, name))
-    return out
+    return _held(out, is_sparse=part.sparse_output_)
 
 
 def _feature_union(graph: Graph, part: Any, features: Features, step: str) -> Features:
@@ -135,7 +165,7 @@ def _feature_union(graph: Graph, part: Any, features: Features, step: str) -> Fe
             continue
         made = lower_features(graph, fitted, features, within(step, name))
         out += _weighted(graph, made, (part.transformer_weights or {}).get(name), within(step, name))
-    return out
+    return _held(out, is_sparse=any(feature.sparse for feature in out))
 
 
 def _weighted(graph: Graph, features: Features, weight: float | None, step: str) -> Features:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
 import msgspec
 import numpy as np
 
+from penstock.bundle.compile.boosters import boosted_trees
 from penstock.bundle.compile.rows import count_of, taken
 from penstock.bundle.compile.sites import Seen, Site, sites_of
+from penstock.bundle.compile.trees import Tree
 from penstock.bundle.loaders.sklearn import SklearnPredictor
 from penstock.errors import ModelFailed
 from penstock.schema import Columns
@@ -97,13 +99,22 @@ class TreeView:
 
 
 def _dense(rows: Any) -> np.ndarray:
-    dense = rows.toarray() if hasattr(rows, "toarray") else rows
+    dense = rows.toarray() if hasattr(rows, "toarray") else without_categories(rows)
     try:
         if hasattr(dense, "to_numpy"):
             return np.asarray(dense.to_numpy(dtype=np.float64, na_value=np.nan))
         return np.asarray(dense, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise ModelFailed(f"The preprocessing does not end in numbers: {error}") from error
+
+
+def without_categories(rows: Any) -> Any:
+    """A frame with its columns of categories as codes, which boosters split by sets and not by thresholds."""
+    kinds = getattr(rows, "dtypes", None)
+    if kinds is None or not hasattr(rows, "columns"):
+        return rows
+    coded = {name: rows[name].cat.codes for name, kind in kinds.items() if str(kind) == "category"}
+    return rows.assign(**coded) if coded else rows
 
 
 def _distinct(parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> Splits:
@@ -123,6 +134,9 @@ def _splits(part: Any) -> Splits:
     is_single = bool(pairs)
     pairs += [_of_histogram(predictor.nodes) for stage in getattr(part, "_predictors", ()) for predictor in stage]
     pairs += _of_bins(part)
+    boosted = boosted_trees(part)
+    if boosted is not None:
+        return _of_boosters(*boosted)
     if not pairs:
         return Splits(feature=np.zeros(0, np.int64), threshold=np.zeros(0), is_single=False)
     feature, threshold = (np.concatenate([pair[side] for pair in pairs]) for side in (0, 1))
@@ -147,6 +161,15 @@ def _trees(estimator: Any) -> Iterator[Any]:
     elif hasattr(estimator, "estimators_"):
         for member in np.ravel(np.asarray(estimator.estimators_, dtype=object)):
             yield from _trees(member)
+
+
+def _of_boosters(trees: Sequence[Tree], is_single: bool) -> Splits:
+    inner = [(tree.left >= 0) & ~np.isin(np.arange(len(tree.left)), list(tree.members)) for tree in trees]
+    feature, threshold = (
+        np.concatenate([getattr(tree, side)[here] for tree, here in zip(trees, inner, strict=True)])
+        for side in ("feature", "threshold")
+    )
+    return Splits(feature.astype(np.int64), threshold.astype(np.float64), is_single)
 
 
 def _of_tree(tree: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from penstock.bundle.frame import frame_of
+from penstock.bundle.loaders.fitted_names import fitted_names
 from penstock.bundle.loaders.output_spec import class_label, output_spec
 from penstock.bundle.loaders.skops_file import dump_skops, read_skops
 from penstock.bundle.outputs import Outputs, OutputSpec
@@ -25,7 +26,7 @@ __all__ = ["SklearnPredictor", "dump_skops", "load_sklearn", "output_spec"]
 class SklearnPredictor:
     """Checked columns in, the estimator's own answers out.
 
-    The estimator gets the frame of its training (`frame_of`), in the order of its `feature_names_in_`; one that was
+    The estimator gets the frame of its training (`frame_of`), in the order of its `fitted_names`; one that was
     fitted on a plain array (it has no such names) gets an array in the schema's order. Thread-safe, as scikit-learn's
     `predict` is; deterministic where the estimator runs in one thread.
     """
@@ -36,8 +37,7 @@ class SklearnPredictor:
         self.outputs = outputs
         self.classes = outputs.classes
         self._places = {label: place for place, label in enumerate(outputs.classes)}
-        names = getattr(estimator, "feature_names_in_", None)
-        self._names = None if names is None else [str(name) for name in names]
+        self._names = fitted_names(estimator)
 
     def run(self, columns: Columns) -> Outputs:
         """Outputs of the rows in `columns`. Raises ModelFailed when the estimator raises; warnings are silenced."""
@@ -72,7 +72,7 @@ class SklearnPredictor:
 
     def _labels(self, predicted: np.ndarray) -> np.ndarray:
         try:
-            found = [self._places[class_label(label)] for label in predicted.tolist()]
+            found = [self._places[class_label(label)] for label in predicted.ravel().tolist()]
         except KeyError as error:
             raise ModelFailed(f"The model answered the class {error}, which is not one of its classes") from error
         return np.array(found, dtype=np.int64)

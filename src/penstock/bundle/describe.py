@@ -56,6 +56,10 @@ def summary(bundle: Bundle) -> list[tuple[str, object]]:
     if verdict.proof is not None:
         lines += _of_proof(verdict)
     lines.append(("golden rows", len(bundle.golden.rows)))
+    provenance = bundle.part("provenance.json", Provenance)
+    if provenance is not None and provenance.origin is not None:
+        lines.append(("imported from", f"{provenance.origin.kind}: {provenance.origin.location}"))
+        lines += [("sample", provenance.origin.sample)] if provenance.origin.sample is not None else []
     return lines
 
 

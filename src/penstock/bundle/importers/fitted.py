@@ -1,41 +1,51 @@
-"""A fitted scikit-learn model from a file, for packing: skops by itself, pickles only when the caller says so."""
+"""A fitted scikit-learn model from a file: skops by itself; joblib and pickle in the child process."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+from penstock.bundle.bundle import Bundle
+from penstock.bundle.importers.order import Order, Progress
+from penstock.bundle.importers.tables import holdout_of, sample_of, schema_of
+from penstock.bundle.importers.unpickle import unpickle
+from penstock.bundle.loaders.skops_file import read_skops
+from penstock.bundle.pack import PackOptions, pack
+from penstock.bundle.provenance import Origin, digest_of
 from penstock.errors import PackRefused
 
-_PICKLES = (".joblib", ".pkl", ".pickle")
+PICKLES: Final = (".joblib", ".pkl", ".pickle")
 
 
-def read_fitted(path: Path, *, allow_unsafe: bool = False) -> Any:
-    """The fitted model in `path`.
+def import_fitted(order: Order, progress: Progress) -> Bundle:
+    """The bundle of a fitted model in a file, with the sample that the order names.
 
-    A `.skops` file may hold the types that skops knows to be safe. A pickle runs whatever code is in it, in this
-    process, so it is read only with `allow_unsafe`: for files that you made yourself. Raises PackRefused, OSError.
+    Raises PackRefused, also when it is a pickle and this is not the child process.
     """
+    path = Path(order.source)
+    progress("reading the model")
+    model, notes = read_fitted(path, order)
+    origin = Origin(kind="fitted model in a file", location=path.name, files={path.name: digest_of(path)}, notes=notes)
+    return pack(
+        model,
+        name=order.name,
+        sample=sample_of(order),
+        holdout=holdout_of(order),
+        schema=schema_of(order),
+        out=order.out,
+        options=PackOptions(
+            description=order.description, is_archive=order.is_archive, progress=progress, origin=origin
+        ),
+    )
+
+
+def read_fitted(path: Path, order: Order) -> tuple[Any, tuple[str, ...]]:
+    """The fitted model in `path`, and what its libraries warned of."""
     if path.suffix == ".skops":
-        return _read_skops(path)
-    if path.suffix not in _PICKLES:
-        raise PackRefused(str(path), f"expected .skops or {', '.join(_PICKLES)}", "Call penstock.pack from Python")
-    if not allow_unsafe:
+        return read_skops(path.read_bytes()), ()
+    if path.suffix not in PICKLES:
         raise PackRefused(
-            str(path),
-            "unpickling runs whatever code is in the file",
-            "Say --allow-unsafe for a file that you made yourself, or save the model with skops.io.dump",
+            path.name, f"expected .skops, .onnx or {', '.join(PICKLES)}", "Call penstock.pack from Python"
         )
-    import joblib
-
-    return joblib.load(path)
-
-
-def _read_skops(path: Path) -> Any:
-    from skops.io import get_untrusted_types, load
-
-    unknown = get_untrusted_types(file=path)
-    if unknown:
-        raise PackRefused(str(path), f"holds types that are not known to be safe: {', '.join(unknown[:5])}",
-                          "Call penstock.pack from Python, where the model is in memory already")  # fmt: skip
-    return load(path)
+    read = unpickle(path, order)
+    return read.content, read.notes

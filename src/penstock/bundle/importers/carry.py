@@ -1,0 +1,51 @@
+"""From an order to its importer, and whether that needs a process of its own."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, TypeAlias
+
+from penstock.bundle.bundle import Bundle
+from penstock.bundle.importers.order import Kind, Order, Progress
+from penstock.errors import PackRefused
+
+Importer: TypeAlias = Callable[[Order, Progress], Bundle]
+
+IMPORTERS: Final[dict[Kind, str]] = {
+    "fitted": "penstock.bundle.importers.fitted:import_fitted",
+    "founding": "penstock.bundle.importers.founding:import_founding",
+    "mlflow": "penstock.bundle.importers.mlflow_folder:import_mlflow",
+    "onnx": "penstock.bundle.importers.onnx_file:import_onnx",
+}
+"""One importer per kind of source; its libraries are imported when it is used."""
+
+FOUNDING_SCHEMA: Final = "feature_schema.yaml"
+MLMODEL: Final = "MLmodel"
+
+
+def carry_out(order: Order, progress: Progress) -> Bundle:
+    """The bundle of an order, in this process. Raises PackRefused naming the file and the mend."""
+    module, attribute = IMPORTERS[order.kind].split(":")
+    importer: Importer = getattr(importlib.import_module(module), attribute)
+    return importer(order, progress)
+
+
+def kind_of(path: Path) -> Kind:
+    """What kind of source is at `path`, by its name and the names of its files. Raises PackRefused."""
+    if not path.exists():
+        raise PackRefused(str(path), "there is nothing at this path", "Check the path")
+    if path.is_file():
+        return "onnx" if path.suffix == ".onnx" else "fitted"
+    names = {entry.name for entry in path.iterdir()}
+    if MLMODEL in names:
+        return "mlflow"
+    if names & {FOUNDING_SCHEMA, "model.pkl"}:
+        return "founding"
+    raise PackRefused(
+        str(path),
+        f"expected a folder with {MLMODEL} (MLflow) or with model.pkl and {FOUNDING_SCHEMA}, found "
+        + (", ".join(sorted(names)[:5]) or "nothing"),
+        "Name the model's own file or folder",
+    )

@@ -1,0 +1,65 @@
+"""`Order`: what is to be packed, from where and how; the one value that commands, importers and the child share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, TypeAlias
+
+import msgspec
+
+Kind: TypeAlias = Literal["fitted", "founding", "mlflow", "onnx"]
+
+Progress: TypeAlias = Callable[[str], None]
+"""Called with a line of text at each step."""
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Paths are of this machine.
+
+    - `kind`: `fitted` (skops, joblib or pickle of an estimator), `founding` (a folder of model.pkl, encoders.pkl,
+      scaler.pkl, feature_schema.yaml), `mlflow` (a folder with an MLmodel), `onnx` (a bare ONNX file).
+    - `source`: the file or folder. `location`: what the user named, where that is something else (an MLflow URI).
+    - `name`, `out`, `description`, `is_archive`: as in `pack`.
+    - `sample`, `holdout`, `target`: tables with training rows and unseen rows, and the target's column.
+    - `schema`: a schema.yaml to use instead of the inferred one.
+    - `classes`: the classes of an ONNX file that does not name them.
+    - `may_unpickle`: set in the child process, which the user allowed to run code of the source; nowhere else.
+    """
+
+    kind: Kind
+    source: str
+    name: str
+    out: str = "bundles"
+    location: str | None = None
+    sample: str | None = None
+    holdout: str | None = None
+    target: str | None = None
+    schema: str | None = None
+    classes: tuple[str, ...] = ()
+    description: str | None = None
+    is_archive: bool = False
+    may_unpickle: bool = False
+
+
+class Step(msgspec.Struct, frozen=True, tag="step"):
+    """A line of the child: what it does now."""
+
+    text: str
+
+
+class Packed(msgspec.Struct, frozen=True, tag="packed"):
+    """A line of the child: the bundle that it made."""
+
+    path: str
+
+
+class Failed(msgspec.Struct, frozen=True, tag="failed"):
+    """A line of the child: the error in which it ended; `parts` are those of a PackRefused."""
+
+    kind: str
+    message: str
+    parts: tuple[str, str, str] | None = None
+
+
+Line: TypeAlias = Step | Packed | Failed
+"""What the child writes, one JSON object a line, on a pipe of its own (its output belongs to the code it runs)."""

@@ -1,10 +1,8 @@
 """uvicorn's HTTP/1.1 connection, mended where it leaves a caller without an answer, or waits for one for ever.
 
-An offer to upgrade (Java's client makes one of h2c) is ignored as RFC 9110, 7.8, has it, where uvicorn's parser drops
-the body. Bytes that are no HTTP get our error body, what was asked before them its answer. Stopping answers requests
-that are already on their way over idle connections. A request that is not whole by its deadline ends its connection.
-
-It also puts plain predictions on the fast lane (`lane.py`). uvicorn's minor version is pinned for this file.
+An offer to upgrade is ignored as RFC 9110, 7.8, has it, where uvicorn drops the body. Bytes that are no HTTP get our
+error body. Stopping answers what is on its way over idle connections. A request that is not whole by its deadline ends
+its connection. Plain predictions take the fast lane (`lane.py`). uvicorn's minor version is pinned for this file.
 """
 
 from __future__ import annotations

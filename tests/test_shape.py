@@ -21,7 +21,19 @@ DOCSTRING_LINES = 6
 
 # May be imported inside the function that is their home: a serving install does not have them.
 OPTIONAL_LIBRARIES = frozenset(
-    {"catboost", "joblib", "lightgbm", "onnx", "onnxmltools", "pandas", "polars", "pyarrow", "scipy", "skl2onnx"}
+    {
+        "catboost",
+        "joblib",
+        "lightgbm",
+        "mlflow",
+        "onnx",
+        "onnxmltools",
+        "pandas",
+        "polars",
+        "pyarrow",
+        "scipy",
+        "skl2onnx",
+    }
     | {"sklearn", "skops", "torch", "xgboost"}
 )
 FORBIDDEN_MODULES = frozenset({"_pickle", "cloudpickle", "dill", "marshal", "pickle", "shelve"})
@@ -30,7 +42,7 @@ FORBIDDEN_CALLS = frozenset(
     | {f"yaml.{name}" for name in ("load", "load_all", "unsafe_load", "unsafe_load_all", "full_load", "full_load_all")}
 )
 # The only modules that open pickles, and only when `--allow-unsafe` is said.
-UNSAFE_MODULES = ("bundle/importers/fitted.py",)
+UNSAFE_MODULES = ("bundle/importers/unpickle.py",)
 # Folders whose functions import modules of the package when they run: none.
 LATE_IMPORTS: tuple[str, ...] = ("cli/",)
 FORBIDDEN_WORDS = frozenset({"base", "handler", "helper", "helpers", "impl", "manager", "service", "util", "utils"})

@@ -37,30 +37,27 @@ def pack(
     Example: `penstock pack churn.joblib --allow-unsafe --name churn --sample train.csv --holdout test.csv
     --target churned`
     """
-    from penstock.bundle.describe import description_of
-    from penstock.bundle.importers.fitted import read_fitted
-    from penstock.bundle.pack import PackOptions
-    from penstock.bundle.pack import pack as seal
-    from penstock.bundle.tables import read_table, split_target
-    from penstock.schema.yaml_form import schema_from_yaml
+    from penstock.bundle.importers.apart import Limits
+    from penstock.bundle.importers.carry import bring_in, kind_of
+    from penstock.bundle.importers.order import Order
 
-    rows, _ = split_target(read_table(sample), target)
-    unseen = None if holdout is None else split_target(read_table(holdout), target, required=True)
+    if not model.exists():
+        raise FileNotFoundError(f"{model}: there is nothing at this path")
+    order = Order(
+        kind=kind_of(model),
+        source=str(model),
+        name=name,
+        out=str(out),
+        sample=str(sample),
+        holdout=None if holdout is None else str(holdout),
+        target=target,
+        schema=None if schema is None else str(schema),
+        description=description,
+        is_archive=archive,
+    )
     with progress(quiet=json) as step:
-        bundle = seal(
-            read_fitted(model, allow_unsafe=allow_unsafe),
-            name=name,
-            sample=rows,
-            holdout=unseen,
-            schema=None if schema is None else schema_from_yaml(schema.read_text(encoding="utf-8")),
-            out=out,
-            options=PackOptions(description=description, is_archive=archive, progress=step),
-        )
-    if json:
-        print_json(description_of(bundle))
-        return
-    _print_summary(bundle)
-    console().print(f"\nNext: [bold]penstock serve --bundle {bundle.path}[/]")
+        bundle = bring_in(order, step, allow_unsafe=allow_unsafe, limits=Limits())
+    show_packed(bundle, as_json=json)
 
 
 def inspect(bundle: BundlePath, json: Json = False) -> None:
@@ -95,6 +92,17 @@ def verify(bundle: BundlePath, json: Json = False) -> None:
     files = len(model.bundle.files)
     console().print(f"[green]ok[/]: {files} files as sealed, {golden} golden rows answer as the original did")
     console().print(f"    {model.digest}")
+
+
+def show_packed(bundle: Bundle, *, as_json: bool) -> None:
+    """What was packed, and what to type next."""
+    from penstock.bundle.describe import description_of
+
+    if as_json:
+        print_json(description_of(bundle))
+        return
+    _print_summary(bundle)
+    console().print(f"\nNext: [bold]penstock serve --bundle {bundle.path}[/]")
 
 
 def _print_summary(bundle: Bundle) -> None:

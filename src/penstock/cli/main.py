@@ -8,6 +8,7 @@ import typer
 
 from penstock.cli.bundles import inspect, pack, verify
 from penstock.cli.demo import demo
+from penstock.cli.imports import import_model
 from penstock.cli.predict import predict
 from penstock.cli.screen import fail
 from penstock.cli.serve import serve
@@ -26,6 +27,7 @@ app = typer.Typer(
 )
 app.command("demo")(demo)
 app.command("pack")(pack)
+app.command("import")(import_model)
 app.command("inspect")(inspect)
 app.command("verify")(verify)
 app.command("serve")(serve)

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Final
 
@@ -40,7 +41,7 @@ def carry_out_apart(order: Order, limits: Limits, progress: Progress) -> Bundle:
     """
     with tempfile.TemporaryFile() as printed:
         reader, writer = os.pipe()
-        with open(reader, "rb", buffering=0) as lines:
+        with os.fdopen(reader, "rb", buffering=0) as lines:
             try:
                 process = _start(order, limits, writer, printed)
             finally:
@@ -108,10 +109,8 @@ def _lines(source: IO[bytes], deadline: float) -> Iterator[Line]:
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     """Ends the child and whatever it has started."""
-    try:
+    with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        pass
     process.wait()
 
 
@@ -121,12 +120,16 @@ def _how(code: int) -> str:
     return f"it ended with exit code {code}, and no bundle"
 
 
-def _error_of(failed: Failed, order: Order, printed: IO[bytes]) -> PenstockError:
+def _error_of(failed: Failed, order: Order, printed: IO[bytes]) -> Exception:
     if failed.parts is not None:
         return PackRefused(*failed.parts)
-    if failed.kind == "MemoryError":
-        return _died(order, failed.message, printed)
-    kinds: dict[str, type[PenstockError]] = {"SchemaError": SchemaError, "BundleRefused": BundleRefused}
+    if failed.is_unforeseen:
+        return _died(order, f"{failed.kind}: {failed.message}", printed)
+    kinds: dict[str, type[Exception]] = {
+        "SchemaError": SchemaError,
+        "BundleRefused": BundleRefused,
+        "FileNotFoundError": FileNotFoundError,
+    }
     return kinds.get(failed.kind, PenstockError)(failed.message)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from penstock.bundle.bundle import Bundle
+from penstock.bundle.importers.apart import Limits, carry_out_apart
 from penstock.bundle.importers.order import Kind, Order, Progress
 from penstock.errors import PackRefused
 
@@ -23,6 +24,14 @@ IMPORTERS: Final[dict[Kind, str]] = {
 
 FOUNDING_SCHEMA: Final = "feature_schema.yaml"
 MLMODEL: Final = "MLmodel"
+
+
+def bring_in(order: Order, progress: Progress, *, allow_unsafe: bool, limits: Limits) -> Bundle:
+    """The bundle of an order: in the child process when the source may run code, else in this one, which never does.
+
+    Raises what the importers raise; PackRefused naming the file that would run code, without `allow_unsafe`.
+    """
+    return carry_out_apart(order, limits, progress) if allow_unsafe else carry_out(order, progress)
 
 
 def carry_out(order: Order, progress: Progress) -> Bundle:

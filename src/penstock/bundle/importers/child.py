@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import resource
 import sys
+import traceback
 from contextlib import suppress
 
 import msgspec
@@ -37,12 +38,14 @@ def main() -> int:
     order = msgspec.structs.replace(task.order, may_unpickle=True)
     try:
         bundle = carry_out(order, lambda text: write(Step(text)))
-    except PenstockError as error:
+    except (PenstockError, FileNotFoundError) as error:
         parts = (error.step, error.reason, error.advice) if isinstance(error, PackRefused) else None
         write(Failed(type(error).__name__, str(error), parts))
         return 1
-    except MemoryError:
-        write(Failed("MemoryError", "the memory limit was reached"))
+    except Exception as error:  # the edge of the process: the traceback is printed, for the parent's message
+        traceback.print_exc()
+        said = "the memory limit was reached" if isinstance(error, MemoryError) else str(error)[:300]
+        write(Failed(type(error).__name__, said, is_unforeseen=True))
         return 1
     write(Packed(str(bundle.path)))
     return 0

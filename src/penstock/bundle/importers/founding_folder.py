@@ -86,7 +86,8 @@ def _schema(path: Path) -> FoundingSchema:
         raise PackRefused(
             path.name,
             str(error),
-            "Write `fields:` (each `name`, `dtype` int, float or str, `encode` label or onehot) and `final_feature_cols:`",
+            "Write `fields:`, each with `name`, `dtype` (int, float, str) and `encode` (label, onehot), and "
+            "`final_feature_cols:`",
         ) from error
     for what, names in (("fields", [f.name for f in schema.fields]), ("final_feature_cols", schema.final_feature_cols)):
         if not names:

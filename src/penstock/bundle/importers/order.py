@@ -54,11 +54,15 @@ class Packed(msgspec.Struct, frozen=True, tag="packed"):
 
 
 class Failed(msgspec.Struct, frozen=True, tag="failed"):
-    """A line of the child: the error in which it ended; `parts` are those of a PackRefused."""
+    """A line of the child: the error in which it ended; `parts` are those of a PackRefused.
+
+    `is_unforeseen`: it is none that Penstock raises on purpose, so that what the child printed says more.
+    """
 
     kind: str
     message: str
     parts: tuple[str, str, str] | None = None
+    is_unforeseen: bool = False
 
 
 Line: TypeAlias = Step | Packed | Failed

@@ -29,7 +29,10 @@ class Model:
 
     def __init__(self, bundle: Bundle, *, version: int, predictor: Predictor, check: Check) -> None:
         self.bundle = bundle
+        self.name = bundle.manifest.name
         self.version = version
+        self.digest = bundle.manifest.content_digest  # names the version everywhere
+        self.labels = (self.name, str(version))  # of metrics
         self.check = check
         self._predictor = predictor
         self._outputs = bundle.outputs
@@ -49,16 +52,6 @@ class Model:
         predictor = load_predictor(bundle, trusted=trusted)
         check_golden(bundle.golden, predictor, check=Check(bundle.schema, max_text=1 << 20), outputs=bundle.outputs)
         return cls(bundle, version=version, predictor=predictor, check=check)
-
-    @property
-    def name(self) -> str:
-        """The model's name."""
-        return self.bundle.manifest.name
-
-    @property
-    def digest(self) -> str:
-        """The content digest, which names the version everywhere."""
-        return self.bundle.manifest.content_digest
 
     @property
     def schema(self) -> Schema:

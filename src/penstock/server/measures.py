@@ -8,6 +8,7 @@ from penstock.server.failures import is_refusal
 from penstock.telemetry import DURATION_BUCKETS_S, ROWS_BUCKETS, Counter, Histogram, Registry
 
 _NO_ARM = ""
+_NO_MODEL = ("", "")
 
 
 class Measures:
@@ -30,10 +31,8 @@ class Measures:
         self._load_seconds = registry.gauge(
             "model_load_duration_seconds", "Time to verify, load and prove a version.", ("model", "version")
         )
-        self._counters: dict[tuple[str, str, str, str], Counter] = {}
-        self._timers: dict[
-            tuple[str, int], tuple[Histogram, Histogram, Histogram, Histogram]
-        ] = {}  # total, queue, run, rows
+        self._counters: dict[tuple[tuple[str, str], str, str], Counter] = {}
+        self._timers: dict[tuple[str, str], tuple[Histogram, Histogram, Histogram, Histogram]] = {}  # total, queue, run, rows
 
     def loaded(self, model: Model, took_s: float) -> None:
         """Note a loaded version."""
@@ -43,37 +42,28 @@ class Measures:
 
     def count(self, call: Call, reply: Reply, scored: Scored | None) -> None:
         """Count one finished call."""
-        code = "ok" if reply.failure is None else reply.failure.code
-        model = reply.model
-        name, version = ("", "") if model is None else (model.name, str(model.version))
-        key = (name, version, call.face.name, code)
+        failure, model = reply.failure, reply.model
+        labels = _NO_MODEL if model is None else model.labels
+        key = (labels, call.face.name, "ok" if failure is None else failure.code)
         counter = self._counters.get(key)
         if counter is None:
-            counter = self._counters[key] = self._counter(key, reply)
+            status = "success" if failure is None else "rejected" if is_refusal(failure) else "error"
+            counter = self._requests.at((*labels, _NO_ARM, key[1], status, key[2]))
+            self._counters[key] = counter
         counter.inc()
-        if model is not None and scored is not None and reply.failure is None:
-            timers = self._timers.get((model.name, model.version)) or self._timer(model)
+        if failure is None and scored is not None:
+            timers = self._timers.get(labels) or self._timer(labels)
             timers[0].observe(reply.latency_ms / 1e3)
             timers[1].observe(scored.queue_ms / 1e3)
 
     def ran(self, model: Model, rows: int, run_ms: float) -> None:
         """Count one run of a model."""
-        timers = self._timers.get((model.name, model.version)) or self._timer(model)
+        timers = self._timers.get(model.labels) or self._timer(model.labels)
         timers[2].observe(run_ms / 1e3)
         timers[3].observe(rows)
 
-    def _counter(self, key: tuple[str, str, str, str], reply: Reply) -> Counter:
-        name, version, protocol, code = key
-        status = "success" if reply.failure is None else "rejected" if is_refusal(reply.failure) else "error"
-        return self._requests.at((name, version, _NO_ARM, protocol, status, code))
-
-    def _timer(self, model: Model) -> tuple[Histogram, Histogram, Histogram, Histogram]:
-        labels = (model.name, str(model.version))
-        timer = (
-            self._seconds.at((*labels, "total")),
-            self._seconds.at((*labels, "queue")),
-            self._seconds.at((*labels, "run")),
-            self._batch_rows.at(labels),
-        )
-        self._timers[model.name, model.version] = timer
+    def _timer(self, labels: tuple[str, str]) -> tuple[Histogram, Histogram, Histogram, Histogram]:
+        stages = [self._seconds.at((*labels, stage)) for stage in ("total", "queue", "run")]
+        timer = (stages[0], stages[1], stages[2], self._batch_rows.at(labels))
+        self._timers[labels] = timer
         return timer

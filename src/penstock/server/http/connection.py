@@ -35,12 +35,15 @@ class Http1(HttpToolsProtocol):
         self._request_s = request_s
         self._lane = lane
         self._is_odd = False
+        self._length = b""
         self._running: Cycle | None = None
         self._is_leaving = False
         self._is_upgrade = False
         # When the request that is arriving began; None while none is.
         self._arriving_since_s: float | None = self.loop.time()
-        self._watch = self.loop.call_later(request_s, self._look)
+        # When the last answer was given; None while something is asked.
+        self._idle_since_s: float | None = None
+        self._watch = self.loop.call_later(self._look_s, self._look)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell every request under way: uvicorn tells only the newest of several that came together."""
@@ -50,7 +53,7 @@ class Http1(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what has come and start what is asked."""
-        self._unset_keepalive_if_required()
+        self._idle_since_s = None
         rest: bytes | memoryview = data
         try:
             while True:
@@ -65,6 +68,21 @@ class Http1(HttpToolsProtocol):
         except httptools.HttpParserError:
             self._refuse()
 
+    def on_response_complete(self) -> None:
+        """Begin the next of several requests that came together, or note that the connection is idle.
+
+        uvicorn starts and cancels a timer for each request; here one watch looks at the connection now and then.
+        """
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            cycle, app = self.pipeline.pop()
+            self._start_asgi_task(cycle, app)
+        else:
+            self._idle_since_s = self.loop.time()
+
     def shutdown(self) -> None:
         """Answer what is under way or just arriving, and say so: the last answer carries `Connection: close`."""
         self._is_leaving = True
@@ -78,6 +96,7 @@ class Http1(HttpToolsProtocol):
         """Note when the request began to arrive. The ASGI scope is made when it is clear that one is needed."""
         self._arriving_since_s = self.loop.time()
         self._is_odd = False
+        self._length = b""
         self.url = b""
         self.expect_100_continue = False
         self.headers = []
@@ -86,7 +105,9 @@ class Http1(HttpToolsProtocol):
         """Keep a header, and note one that the fast lane leaves alone."""
         name = name.lower()
         self.headers.append((name, value))
-        if name in ODD_HEADERS:
+        if name == b"content-length":
+            self._length = value
+        elif name in ODD_HEADERS:
             self._is_odd = True
             if name == b"expect" and value.lower() == b"100-continue":
                 self.expect_100_continue = True
@@ -128,7 +149,7 @@ class Http1(HttpToolsProtocol):
         is_free = self.cycle is None or self.cycle.response_complete
         if self._lane is None or not is_free or self.parser.get_method() != b"POST":
             return None
-        return self._lane.call(self.url, self.headers) if self.parser.get_http_version() == "1.1" else None
+        return self._lane.call(self.url, self.headers, self._length) if self.parser.get_http_version() == "1.1" else None
 
     def _take_asgi(self) -> None:
         url, headers, expects = self.url, self.headers, self.expect_100_continue
@@ -159,13 +180,19 @@ class Http1(HttpToolsProtocol):
         self._running = cycle
         super()._start_asgi_task(cycle, app)
 
+    @property
+    def _look_s(self) -> float:
+        return min(self._request_s, self.timeout_keep_alive)
+
     def _look(self) -> None:
-        """End a connection whose request has been arriving for too long; look again when the next one could."""
-        since_s = self._arriving_since_s
-        left_s = self._request_s if since_s is None else since_s + self._request_s - self.loop.time()
+        """End a connection that has been idle, or whose request has been arriving, for too long; else look again."""
+        now_s, since_s = self.loop.time(), self._arriving_since_s
+        left_s = self._look_s if since_s is None else min(self._look_s, since_s + self._request_s - now_s)
+        if self._idle_since_s is not None and since_s is None:
+            left_s = min(self._look_s, self._idle_since_s + self.timeout_keep_alive - now_s)
         running = self._running
         if running is not None and not running.response_complete and not running.more_body:
-            left_s = self._request_s  # a whole request before it has yet to get its answer
+            left_s = self._look_s  # a whole request before it has yet to get its answer
         if left_s > 0:
             self._watch = self.loop.call_later(left_s, self._look)
         else:

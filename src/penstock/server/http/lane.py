@@ -50,12 +50,9 @@ class Lane:
         self._defaults: Headers = []
         self._encoded_defaults = b""
 
-    def call(self, url: bytes, headers: Headers) -> Call | None:
-        """The call of a POST to `url`, if it is a plain prediction with a stated length that fits the lane."""
-        if b"%" in url or b"?" in url:
-            return None
-        length = next((value for name, value in headers if name == b"content-length"), b"")
-        if not length.isdigit() or len(length) > 5 or int(length) > MAX_BODY_BYTES:
+    def call(self, url: bytes, headers: Headers, length: bytes) -> Call | None:
+        """The call of a POST to `url`, if it is a plain prediction whose stated `length` fits the lane."""
+        if b"%" in url or b"?" in url or not length.isdigit() or len(length) > 5 or int(length) > MAX_BODY_BYTES:
             return None
         found = self._predictions.find("POST", url.decode("latin-1"))
         return None if found is None else self._predictions.call(*found, headers)
@@ -67,17 +64,15 @@ class Lane:
 
     def encoded(self, cycle: LaneCycle, reply: Reply, defaults: Headers) -> bytes:
         """The response as bytes; `defaults` are the server's own headers (the date)."""
+        if defaults is not self._defaults:
+            self._defaults, self._encoded_defaults = defaults, _lines(defaults)
         response = response_of(cycle.call, reply)
-        if any(name == b"connection" for name, _ in response.headers):
+        if (b"connection", b"close") in response.headers:
             cycle.keep_alive = False
         elif not cycle.keep_alive:
             response.headers.append((b"connection", b"close"))
-        if defaults is not self._defaults:
-            self._defaults, self._encoded_defaults = defaults, _lines(defaults)
-        length = b"content-length: %d\r\n\r\n" % len(response.body)
-        return b"".join(
-            (STATUS_LINE[response.status], self._encoded_defaults, _lines(response.headers), length, response.body)
-        )
+        head = STATUS_LINE[response.status] + self._encoded_defaults + _lines(response.headers)
+        return b"%bcontent-length: %d\r\n\r\n%b" % (head, len(response.body), response.body)
 
 
 def _lines(headers: list[Header]) -> bytes:

@@ -7,8 +7,10 @@ from collections.abc import Callable, Collection
 import msgspec
 
 from penstock.bundle.compile import NotCompilable, Proven, blame, compile_graph, prove
+from penstock.bundle.load import loaded
+from penstock.bundle.loaders.boosted_pipeline import NativeFile, boosted_file
 from penstock.bundle.loaders.onnx import load_onnx
-from penstock.bundle.loaders.sklearn import dump_skops, load_sklearn
+from penstock.bundle.loaders.sklearn import dump_skops
 from penstock.bundle.predictor import Predictor
 from penstock.bundle.subject import Subject
 from penstock.bundle.verdict import Blame, Verdict
@@ -72,13 +74,15 @@ _STAYS_NATIVE = "It stays native: exact, but slower. docs/exactness.md lists wha
 
 
 def _native(subject: Subject, why: Blame, proven: Proven | None, trusted: Collection[str]) -> Built:
-    data = dump_skops(subject.estimator, trusted)
+    file = boosted_file(subject.estimator, trusted) or NativeFile(
+        "sklearn", "model.skops", dump_skops(subject.estimator, trusted)
+    )
     nothing: Columns = {name: column[:0] for name, column in subject.columns.items()}
     return Built(
         verdict=Verdict(flavour="native", native_because=why, proof=None if proven is None else proven.proof),
-        loader="sklearn",
-        model_file="model.skops",
-        data=data,
-        predictor=load_sklearn(data, subject.schema, subject.outputs, trusted),
+        loader=file.loader,
+        model_file=file.name,
+        data=file.data,
+        predictor=loaded(file.loader, file.data, subject.schema, subject.outputs, trusted=tuple(trusted)),
         adversarial=nothing if proven is None else proven.adversarial,
     )

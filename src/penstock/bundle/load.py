@@ -15,6 +15,10 @@ from penstock.schema import Schema
 LOADERS: Final = {
     "onnx": "penstock.bundle.loaders.onnx:load_onnx",
     "sklearn": "penstock.bundle.loaders.sklearn:load_sklearn",
+    "xgboost": "penstock.bundle.loaders.xgboost:load_xgboost",
+    "lightgbm": "penstock.bundle.loaders.lightgbm:load_lightgbm",
+    "catboost": "penstock.bundle.loaders.catboost:load_catboost",
+    "boosted_pipeline": "penstock.bundle.loaders.boosted_pipeline:load_boosted_pipeline",
     "torchscript": "penstock.bundle.loaders.torchscript:load_torchscript",
     "savedmodel": "penstock.bundle.loaders.savedmodel:load_savedmodel",
 }

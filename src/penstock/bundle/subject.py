@@ -21,7 +21,8 @@ from penstock.schema.infer import infer
 
 _ROUND_TRIP_ROWS = 5_000
 _SAME = 1e-9
-_NEVER_SEEN = "a value that no training row has"
+_NEVER_SEEN = ("a value that no training row has", "~~~ nor this")
+"""Two: XGBoost takes an unknown category for the next one in the order of bytes, and refuses what comes after all."""
 
 
 class Subject(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,7 +75,9 @@ def settled_copy(model: Any) -> Any:
     estimator = copy.deepcopy(model)
     if hasattr(estimator, "get_params"):
         threads = {key: 1 for key in estimator.get_params() if key.rsplit("__", 1)[-1] == "n_jobs"}
-        estimator.set_params(**threads)
+        # Not without need: a fitted CatBoost refuses to be set at all.
+        if threads:
+            estimator.set_params(**threads)
     return estimator
 
 
@@ -123,10 +126,11 @@ def with_unknowns_asked(estimator: Any, schema: Schema, *, outputs: OutputSpec, 
 
 
 def _asked(field: Field, original: SklearnPredictor, row: Columns) -> Field:
-    try:
-        original.run({**row, field.name: np.array([_NEVER_SEEN], dtype=object)})
-    except PenstockError:
-        return field
+    for unseen in _NEVER_SEEN:
+        try:
+            original.run({**row, field.name: np.array([unseen], dtype=object)})
+        except PenstockError:
+            return field
     return msgspec.structs.replace(field, on_unknown="accept")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -77,7 +78,17 @@ def _target_count(estimator: Any, target: Any) -> int:
         last = last.steps[-1][1] if hasattr(last, "steps") else last.best_estimator_
     if hasattr(last, "n_outputs_"):
         return int(last.n_outputs_)
+    if hasattr(last, "get_booster"):
+        return _xgboost_targets(last)
+    if hasattr(last, "get_scale_and_bias"):
+        return int(np.size(last.get_scale_and_bias()[1]))
     if type(last).__name__ == "MultiOutputRegressor":
         return len(last.estimators_)
     coef = getattr(last, "coef_", None)
     return int(np.shape(coef)[0]) if coef is not None and np.ndim(coef) == 2 else 1
+
+
+def _xgboost_targets(estimator: Any) -> int:
+    """Several columns of the target, or several quantiles: each has a starting score."""
+    learner = json.loads(estimator.get_booster().save_config())["learner"]["learner_model_param"]
+    return max(int(learner["num_target"]), str(learner["base_score"]).count(",") + 1)

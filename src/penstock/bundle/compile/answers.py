@@ -10,7 +10,9 @@ from onnx import TensorProto
 from penstock.bundle.compile.graph import Graph
 
 Answer: TypeAlias = dict[str, str]
-"""Names of outputs (`OutputSpec.names`) to tensors: label int64 `[n]`, value `[n]`, probabilities, values `[n, k]`."""
+"""Names of outputs (`OutputSpec.names`) to tensors: label int64 `[n]`, value `[n]`, probabilities, values `[n, k]`; and
+`scores`, the original's decision function as `[n, 1]` or `[n, k]`, for estimators around this one.
+"""
 
 
 def column_of(graph: Graph, tensor: str) -> str:

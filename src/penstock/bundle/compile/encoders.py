@@ -63,6 +63,13 @@ def coded(graph: Graph, features: Features, categories: Sequence[tuple[object, .
     return _in_order(graph, features, tables, step=step, write=_codes)
 
 
+def target_encoder(graph: Graph, encoder: Any, features: Features, step: str) -> Features:
+    """The encoding of each category: one column, or one for each class of the target."""
+    each = len(encoder.encodings_) // len(features)
+    tables = tables_of(encoder, [each] * len(features), step)
+    return _in_order(graph, features, tables, step=step, write=_encodings)
+
+
 def tables_of(encoder: Any, widths: Sequence[int], step: str) -> list[Table]:
     """The fitted encoder's answers, feature by feature; `widths` are their numbers of output columns."""
     encoder = copy.copy(encoder)
@@ -99,7 +106,7 @@ def _array_of(frame: pd.DataFrame) -> np.ndarray:
 
 
 def _ask_unknown(encoder: Any, rows: list[np.ndarray], index: int) -> np.ndarray | None:
-    if encoder.handle_unknown == "error":
+    if getattr(encoder, "handle_unknown", None) == "error":
         return None
     kept = rows[index]
     unknown: Any = _UNKNOWN_TEXT
@@ -209,6 +216,13 @@ def _codes(graph: Graph, ids: str, tables: list[Table], rows: Rows) -> Features:
     out = _from_table(graph, ids, values)
     nulls = [(np.nan,) if np.isnan(column).any() else () for column in values]
     return tuple(Feature(tensor=out, index=index, kind="number", nulls=null) for index, null in enumerate(nulls))
+
+
+def _encodings(graph: Graph, ids: str, tables: list[Table], rows: Rows) -> Features:
+    columns = [(index, slot) for index, table in enumerate(tables) for slot in range(table.width)]
+    values = np.array([[_answer(tables[index], row)[slot] for row in rows[index]] for index, slot in columns])
+    out = _from_table(graph, graph.gather(ids, [index for index, _ in columns]), values)
+    return tuple(Feature(tensor=out, index=index, kind="number") for index in range(len(columns)))
 
 
 def _indicators(graph: Graph, ids: str, tables: list[Table], rows: Rows) -> Features:

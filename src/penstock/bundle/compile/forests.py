@@ -63,12 +63,8 @@ def _is_alone(estimator: Any) -> bool:
 def boosting_classifier(graph: Graph, estimator: Any, features: Features, step: str) -> Answer:
     """GradientBoostingClassifier: label 1 where the raw score is not below zero, as its `predict` has it."""
     raw = _boosted(graph, estimator, features, step)
-    if graph.widths[raw] == 1:
-        return {
-            "label": label_where(graph, "GreaterOrEqual", raw),
-            "probabilities": _linked(graph, estimator, raw, step),
-        }
-    return {"label": label_of_largest(graph, raw), "probabilities": _linked(graph, estimator, raw, step)}
+    label = label_where(graph, "GreaterOrEqual", raw) if graph.widths[raw] == 1 else label_of_largest(graph, raw)
+    return {"label": label, "probabilities": _linked(graph, estimator, raw, step), "scores": raw}
 
 
 def boosting_regressor(graph: Graph, estimator: Any, features: Features, step: str) -> Answer:

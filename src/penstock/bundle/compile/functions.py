@@ -100,7 +100,7 @@ def _log_of(base: float) -> Callable[[Graph, str], str]:
     return write
 
 
-def _log1p(graph: Graph, tensor: str) -> str:
+def log1p(graph: Graph, tensor: str) -> str:
     """log(1 + x), with the error of 1 + x taken out (Goldberg 1991, theorem 4): exact to a few ulps near 0 as well."""
     one = graph.constant(np.array(1.0))
     above = graph.add("Add", [tensor, one])
@@ -113,7 +113,7 @@ def _named(op: str) -> Callable[[Graph, str], str]:
 
 
 _FUNCTIONS: tuple[tuple[Any, Elementwise], ...] = (
-    (np.log1p, Elementwise(_log1p, _quiet(np.log1p), -1.0)),
+    (np.log1p, Elementwise(log1p, _quiet(np.log1p), -1.0)),
     (np.log, Elementwise(_named("Log"), _quiet(np.log), 0.0)),
     (np.log2, Elementwise(_log_of(2.0), _quiet(np.log2), 0.0)),
     (np.log10, Elementwise(_log_of(10.0), _quiet(np.log10), 0.0)),

@@ -50,6 +50,13 @@ class Graph:
         self.widths[output] = width
         return output
 
+    def add_two(self, op: str, inputs: Sequence[str], **attributes: Any) -> tuple[str, str]:
+        """One node with two outputs, whose names it returns."""
+        first = self.add(op, inputs, **attributes)
+        second = f"{first}_1"
+        self.nodes[-1].output.append(second)
+        return first, second
+
     def adopt(self, node: onnx.NodeProto) -> None:
         """A node that was made elsewhere, its names already unlike any of here."""
         self.nodes.append(node)

@@ -21,7 +21,7 @@ def histogram_classifier(graph: Graph, estimator: Any, features: Features, step:
     raw = _raw(graph, estimator, features, step)
     link = type(estimator._loss.link).__name__
     label = label_where(graph, "Greater", raw) if graph.widths[raw] == 1 else label_of_largest(graph, raw)
-    return {"label": label, "probabilities": link_probabilities(graph, raw, link, step)}
+    return {"label": label, "probabilities": link_probabilities(graph, raw, link, step), "scores": raw}
 
 
 def histogram_regressor(graph: Graph, estimator: Any, features: Features, step: str) -> Answer:

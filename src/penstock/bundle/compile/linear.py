@@ -56,7 +56,7 @@ def linear_classifier(graph: Graph, estimator: Any, features: Features, step: st
     scores = _scores(graph, estimator, features, step)
     binary = graph.widths[scores] == 1
     label = label_where(graph, "Greater", scores) if binary else label_of_largest(graph, scores)
-    answer = {"label": label}
+    answer = {"label": label, "scores": scores}
     if hasattr(estimator, "predict_proba"):
         answer["probabilities"] = _probabilities(graph, estimator, scores)
     return answer

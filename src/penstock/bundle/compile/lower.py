@@ -49,6 +49,7 @@ from penstock.bundle.compile.answers import Answer
 from penstock.bundle.compile.feature import Features
 from penstock.bundle.compile.foreign import foreign_answer, foreign_features
 from penstock.bundle.compile.graph import FIELD, Graph
+from penstock.bundle.compile.recipes import finish_of, transform_of
 from penstock.bundle.compile.refusal import NotCompilable, within
 
 Transform: TypeAlias = Callable[[Graph, Any, Features, str], Features]
@@ -98,7 +99,8 @@ def lower_answer(graph: Graph, estimator: Any, features: Features, step: str = "
         name, last = estimator.steps[-1]
         return lower_answer(graph, last, features, within(step, name))
     _refuse_unreadable(features, step)
-    finish = _FINISHES.get(type(estimator)) or _boosted(estimator) or _linear(estimator) or foreign_answer
+    known = _FINISHES.get(type(estimator)) or finish_of(estimator, lower_answer)
+    finish = known or _boosted(estimator) or _linear(estimator) or foreign_answer
     return finish(graph, estimator, features, step or type(estimator).__name__)
 
 
@@ -134,7 +136,7 @@ def lower_features(graph: Graph, part: Any, features: Features, step: str) -> Fe
     if isinstance(part, FeatureUnion):
         return _feature_union(graph, part, features, step)
     _refuse_unreadable(features, step)
-    transform = _TRANSFORMS.get(type(part), foreign_features)
+    transform = _TRANSFORMS.get(type(part)) or transform_of(part) or foreign_features
     made = transform(graph, part, features, step) if features else ()
     return _held(made, is_sparse=bool(getattr(part, "sparse_output", False)))
 

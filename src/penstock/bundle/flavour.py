@@ -6,12 +6,13 @@ from collections.abc import Callable, Collection
 
 import msgspec
 
-from penstock.bundle.compile import NotCompilable, Proven, blame, compile_graph, prove
+from penstock.bundle.compile import NotCompilable, Proven, blame, compile_graph, last_step, prove
 from penstock.bundle.load import loaded
 from penstock.bundle.loaders.boosted_pipeline import NativeFile, boosted_file
 from penstock.bundle.loaders.onnx import load_onnx
 from penstock.bundle.loaders.sklearn import dump_skops
 from penstock.bundle.predictor import Predictor
+from penstock.bundle.speed import is_slower, measured, said
 from penstock.bundle.subject import Subject
 from penstock.bundle.verdict import Blame, Verdict
 from penstock.errors import BundleRefused
@@ -60,8 +61,13 @@ def build(subject: Subject, *, budget: int, trusted: Collection[str] = (), progr
     if not proven.proof.is_exact:
         progress("looking for the step that differs")
         return _native(subject, blame(subject.original, proven, subject.schema), proven, trusted)
+    progress("timing original and graph")
+    speed = measured(subject.original, candidate, subject.columns)
+    if is_slower(speed):
+        slow = _native(subject, Blame(last_step(subject.estimator), said(speed), _FASTER_NATIVE), proven, trusted)
+        return msgspec.structs.replace(slow, verdict=msgspec.structs.replace(slow.verdict, speed=speed))
     return Built(
-        verdict=Verdict(flavour="onnx", recipe=compiled.recipe, proof=proven.proof),
+        verdict=Verdict(flavour="onnx", recipe=compiled.recipe, proof=proven.proof, speed=speed),
         loader="onnx",
         model_file="model.onnx",
         data=compiled.graph,
@@ -70,6 +76,7 @@ def build(subject: Subject, *, budget: int, trusted: Collection[str] = (), progr
     )
 
 
+_FASTER_NATIVE = "It stays native: as exact, and faster. Nothing needs to be done"
 _STAYS_NATIVE = "It stays native: exact, but slower. docs/exactness.md lists what is compiled"
 
 

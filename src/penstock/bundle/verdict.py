@@ -77,15 +77,27 @@ class Blame(msgspec.Struct, frozen=True):
     advice: str
 
 
+class Speed(msgspec.Struct, frozen=True):
+    """The median time of one run of so many rows, at packing, on that machine; it only describes, and digests of
+    content do not cover it.
+    """
+
+    rows: int
+    original_us: float
+    graph_us: float
+
+
 class Verdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """`proof.json`: how the flavour was decided.
 
     - `recipe`: how each step was written into the graph.
     - `native_because`: the step, the reason and a line of advice where the model stays native.
     - `proof`: the comparison with the original; None where there was no graph to compare.
+    - `speed`: original and graph side by side, where the proof passed.
     """
 
     flavour: Literal["onnx", "native"]
     recipe: tuple[str, ...] = ()
     native_because: Blame | None = None
     proof: Proof | None = None
+    speed: tuple[Speed, ...] = ()

@@ -34,9 +34,9 @@ def blame(original: SklearnPredictor, proven: Proven, schema: Schema) -> Blame:
     """
     offence = proven.offence
     if offence is None:
-        return Blame(_last_step(original.estimator), proven.proof.failure or "the graph fails", _advice("it"))
+        return Blame(last_step(original.estimator), proven.proof.failure or "the graph fails", _advice("it"))
     row = _columns_of(offence.row, schema)
-    step = _guilty_step(original, row, schema) or _last_step(original.estimator)
+    step = _guilty_step(original, row, schema) or last_step(original.estimator)
     what = "the label flips" if offence.output == "label" else f"{offence.output} differ by {offence.difference:.3g}"
     told = f"on a {offence.origin} row {what} (original {offence.expected}, graph {offence.got})"
     return Blame(step, told, _advice(step))
@@ -49,13 +49,14 @@ def _advice(step: str) -> str:
     )
 
 
-def _last_step(estimator: Any, step: str = "") -> str:
+def last_step(estimator: Any, step: str = "") -> str:
+    """The path of the last estimator."""
     if hasattr(estimator, "best_estimator_"):
-        return _last_step(estimator.best_estimator_, step)
+        return last_step(estimator.best_estimator_, step)
     if not isinstance(estimator, Pipeline):
         return step or type(estimator).__name__
     name, last = estimator.steps[-1]
-    return _last_step(last, within(step, name))
+    return last_step(last, within(step, name))
 
 
 def _columns_of(row: dict[str, float | str | None], schema: Schema) -> Columns:

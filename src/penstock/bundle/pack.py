@@ -14,14 +14,18 @@ import msgspec
 import numpy as np
 
 from penstock.bundle.bundle import Bundle
+from penstock.bundle.compression.compress import Judged, compressed
+from penstock.bundle.compression.record import COMPRESSION_FILE, MAX_LOSS, Plan, Quantize
 from penstock.bundle.digest import canonical_json, sha256
 from penstock.bundle.evaluation import Evaluation, evaluate, evaluation_set_digest, stated, truth_of
 from penstock.bundle.flavour import Built, build
-from penstock.bundle.frame import columns_of
+from penstock.bundle.frame import columns_of, frame_of
 from penstock.bundle.golden import Golden, check_golden, golden_of, rows_of
 from penstock.bundle.manifest import GOLDEN_FILE, OUTPUTS_FILE, PROOF_FILE, SCHEMA_FILE, require_name
 from penstock.bundle.nets.build import build_net
 from penstock.bundle.nets.declared import declared
+from penstock.bundle.nets.model import NetModel
+from penstock.bundle.nets.sample import joined_frame
 from penstock.bundle.nets.subject import net_subject
 from penstock.bundle.profile import Profile, profile_features, profile_holdout
 from penstock.bundle.provenance import Origin, Provenance, environment, git_commit, params_of, user_at_host
@@ -41,6 +45,8 @@ class PackOptions(msgspec.Struct, frozen=True, kw_only=True):
     - `trusted`: types that a native bundle may hold beyond the built-in list (the server has a list of its own).
     - `description`: for people; shown by `inspect`.
     - `progress`: called with a line of text at each step.
+    - `prune`, `quantize`, `metric`, `max_loss`: compression, and how much of which metric it may lose; see
+      `compression.record.Plan`. It needs a holdout.
     - `origin`: where an imported model came from. If its sample was made up, no reference of features is kept.
     """
 
@@ -50,6 +56,10 @@ class PackOptions(msgspec.Struct, frozen=True, kw_only=True):
     trusted: tuple[str, ...] = ()
     description: str | None = None
     progress: Callable[[str], None] = lambda step: None
+    prune: float | None = None
+    quantize: Quantize | None = None
+    metric: str | None = None
+    max_loss: float = MAX_LOSS
     origin: Origin | None = None
 
 
@@ -73,10 +83,12 @@ def pack(
     out: str | Path = "bundles",
     options: PackOptions | None = None,
 ) -> Bundle:
-    """Seal a fitted scikit-learn `model` with its schema, golden rows, reference profile and proof.
+    """Seal a fitted scikit-learn `model`, or a declared net, with its schema, golden rows, profile and proof.
 
+    - `model`: an estimator or booster; a `TorchModel`, `OnnxModel`, `ScriptModel` or `SavedModel`; a bare graph, as a
+      path that ends in .onnx or a ModelProto.
     - `sample`: the training rows `[n, fields]` as the model was fitted on them: a DataFrame, or an array whose columns
-      become x0, x1, …. The schema is inferred from them unless `schema` is given.
+      become x0, x1, …; of a net also a dict of its inputs. The schema is inferred from them unless `schema` is given.
     - `holdout`: `(rows, target)` that the model never saw: scores, calibration, importance and metrics come from it.
     - `evaluation`: metrics of your own, kept beside the measured ones.
     - `out`: the directory in which `<name>-<n>` is made.
@@ -87,8 +99,15 @@ def pack(
     require_name(name)
     options = options or PackOptions()
     options.progress("reading the sample")
-    subject, built = _built(model, sample, schema, options)
-    return seal(subject, built, Claims(name=name, holdout=holdout, evaluation=evaluation, out=out), options)
+    net = declared(model)
+    subject = subject_of(model, sample, schema) if net is None else net_subject(net, sample, schema)
+    subject, built = _built(subject, options)
+    seen = None if holdout is None else (joined_frame(holdout[0]), holdout[1])
+    claims = Claims(name=name, holdout=seen, evaluation=evaluation, out=out)
+    if options.prune is not None or options.quantize is not None:
+        options.progress("compressing")
+        subject, built, claims = _compressed(subject, built, claims, options)
+    return seal(subject, built, claims, options)
 
 
 def seal(subject: Subject, built: Built, claims: Claims, options: PackOptions) -> Bundle:
@@ -102,6 +121,7 @@ def seal(subject: Subject, built: Built, claims: Claims, options: PackOptions) -
         OUTPUTS_FILE: _pretty(subject.outputs),
         GOLDEN_FILE: msgspec.json.encode(golden),
         PROOF_FILE: _pretty(built.verdict),
+        **({} if built.compression is None else {COMPRESSION_FILE: _pretty(built.compression)}),
         "environment.json": _pretty(environment()),
         "provenance.json": _pretty(_provenance(subject, options)),
         **_described(subject, built, claims, options),
@@ -112,15 +132,28 @@ def seal(subject: Subject, built: Built, claims: Claims, options: PackOptions) -
     return Bundle.open(write_bundle(sealed(identity, files), out, claims.name, is_archive=options.is_archive))
 
 
-def _built(model: Any, sample: Any, schema: Schema | None, options: PackOptions) -> tuple[Subject, Built]:
-    net = declared(model)
-    if net is not None:
-        subject = net_subject(net, sample, schema)
+def _built(subject: Subject, options: PackOptions) -> tuple[Subject, Built]:
+    """The model file, and the subject with the original that it was proven against."""
+    if isinstance(subject.estimator, NetModel):
         built = build_net(subject, trusted=options.trusted, progress=options.progress)
     else:
-        subject = subject_of(model, sample, schema)
         built = build(subject, budget=options.threshold_budget, trusted=options.trusted, progress=options.progress)
     return msgspec.structs.replace(subject, original=built.original or subject.original), built
+
+
+def _compressed(
+    subject: Subject, built: Built, claims: Claims, options: PackOptions
+) -> tuple[Subject, Built, Claims]:  # fmt: skip
+    """What is packed in place of the model, and the holdout without the rows that pruning looked at."""
+    plan = Plan(prune=options.prune, quantize=options.quantize, metric=options.metric, max_loss=options.max_loss)
+    holdout = claims.holdout
+    judged = None
+    if holdout is not None:
+        judged = Judged(columns_of(as_frame(holdout[0]), subject.schema), np.asarray(holdout[1]))
+    done = compressed(subject, built, judged, plan=plan, rebuild=lambda smaller: _built(smaller, options)[1])
+    rows = frame_of(done.judged.columns, subject.schema)
+    claims = msgspec.structs.replace(claims, holdout=(rows, done.judged.target))
+    return done.subject, msgspec.structs.replace(done.built, compression=done.record), claims
 
 
 def golden_rows(subject: Subject, adversarial: Columns, wanted: int) -> Golden:

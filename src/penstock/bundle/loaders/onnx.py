@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import onnxruntime
@@ -20,6 +20,8 @@ from penstock.schema.columns import MISSING_TEXT
 
 _DTYPES = {"tensor(double)": np.float64, "tensor(float)": np.float32, "tensor(int64)": np.int64}
 _ONLY_FATAL = 4
+ALONE: Final = "penstock:alone"
+"""Metadata of a graph whose answer for a row would depend on the rows beside it: it is run one row at a time."""
 
 
 class OnnxPredictor:
@@ -30,10 +32,10 @@ class OnnxPredictor:
     """
 
     def __init__(self, session: onnxruntime.InferenceSession, schema: Schema, outputs: OutputSpec) -> None:
-        self._run: Callable[..., list[Any]] = session.run
         self._names = list(outputs.names)
         fields = {field.name: field for field in schema.fields}
         packed = session.get_modelmeta().custom_metadata_map
+        self._run: Callable[..., list[Any]] = _alone(session.run) if ALONE in packed else session.run
         self._feeds = [_feed_of(node, fields, packed) for node in session.get_inputs()]
         self._flat = {name for name in self._names if name in ("label", "value")}
         missing = set(self._names) - {node.name for node in session.get_outputs()}
@@ -51,6 +53,10 @@ class OnnxPredictor:
             name: array.reshape(-1) if name in self._flat and array.ndim != 1 else array
             for name, array in zip(self._names, arrays, strict=True)
         }
+
+    def feeds(self, columns: Columns) -> dict[str, np.ndarray]:
+        """The graph's inputs by name."""
+        return {name: make(columns) for name, make in self._feeds}
 
 
 def load_onnx(
@@ -77,6 +83,19 @@ def load_onnx(
     except Exception as error:  # ONNX Runtime's own errors share no class; names that are no UTF-8 raise too
         said = str(error).partition("\n")[0][:300]
         raise BundleRefused(f"model.onnx: ONNX Runtime does not load it: {said}") from error
+
+
+def _alone(run: Callable[..., list[Any]]) -> Callable[..., list[Any]]:
+    """`run` for one row after the other."""
+
+    def run_alone(names: list[str], feed: dict[str, np.ndarray]) -> list[Any]:
+        rows = len(next(iter(feed.values())))
+        if rows < 2:
+            return run(names, feed)
+        parts = [run(names, {name: array[row : row + 1] for name, array in feed.items()}) for row in range(rows)]
+        return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
+
+    return run_alone
 
 
 def _feed_of(

@@ -11,6 +11,12 @@ from typing import Final
 from penstock.errors import BundleRefused
 
 KNOWN_DOMAINS: Final = ("", "ai.onnx", "ai.onnx.ml")
+MICROSOFT: Final = "com.microsoft"
+MICROSOFT_OPERATORS: Final = """
+    DequantizeLinear DynamicQuantizeMatMul MatMulIntegerToFloat QGemm QLinearAdd QLinearAveragePool QLinearConcat
+    QLinearGlobalAveragePool QLinearLeakyRelu QLinearMul QLinearSigmoid QLinearSoftmax QuantizeLinear"""
+"""The operators of ONNX Runtime's own domain that eight-bit graphs are made of; each computes and does nothing else.
+Others of that domain load what stands outside the file (EPContext)."""
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _MOST_NESTED = 64
@@ -29,6 +35,7 @@ _MESSAGES: Final[dict[str, dict[int, str]]] = {
 """For each kind of message the fields that hold messages which can, in the end, hold a tensor or a domain."""
 
 _EXTERNAL_DATA, _DATA_LOCATION = 13, 14
+_NODE_OPERATOR = 4
 _NODE_DOMAIN, _OPSET_DOMAIN, _FUNCTION_DOMAIN = 7, 1, 10
 
 
@@ -43,13 +50,19 @@ def _scan(message: memoryview, kind: str, depth: int) -> None:
     if depth > _MOST_NESTED:
         raise BundleRefused(f"model.onnx: graphs nested deeper than {_MOST_NESTED}")
     inner = _MESSAGES[kind]
+    named: dict[int, str] = {}
     for number, wire, value in _fields(message):
         if kind == "tensor":
             _refuse_external(number, wire, value)
         elif wire == _BYTES and isinstance(value, memoryview):
+            if kind == "node" and number in (_NODE_OPERATOR, _NODE_DOMAIN):
+                named[number] = bytes(value).decode("utf-8", "replace")
             _refuse_domain(kind, number, value)
             if number in inner:
                 _scan(value, inner[number], depth + 1)
+    operator = named.get(_NODE_OPERATOR, "")
+    if named.get(_NODE_DOMAIN) == MICROSOFT and operator not in MICROSOFT_OPERATORS.split():
+        raise BundleRefused(f"model.onnx: the operator {operator!r} of {MICROSOFT!r} is not in the list of this loader")
 
 
 def _refuse_external(number: int, wire: int, value: memoryview | int) -> None:
@@ -62,7 +75,7 @@ def _refuse_domain(kind: str, number: int, value: memoryview) -> None:
     if number != place:
         return
     domain = bytes(value).decode("utf-8", "replace")
-    if domain not in KNOWN_DOMAINS:
+    if domain not in KNOWN_DOMAINS and not (domain == MICROSOFT and kind != "function"):
         raise BundleRefused(f"model.onnx: operators of the domain {domain!r} are not in the list of this loader")
 
 

@@ -8,8 +8,8 @@ from typing import Final
 
 from penstock.errors import BundleRefused
 
-_OPERATORS: Final = frozenset(
-    """abs absolute add add_ addmm argmax argmin batch_norm bmm bool cat celu chunk clamp clamp_max clamp_min clone
+_OPERATORS: Final = """
+    abs absolute add add_ addmm argmax argmin batch_norm bmm bool cat celu chunk clamp clamp_max clamp_min clone
     concat concatenate contiguous cos cumsum detach dim div dropout elu embedding embedding_bag eq exp expand expm1
     expand_as eye flatten floor floor_divide full full_like gather ge gelu glu greater group_norm gt hardsigmoid
     hardswish hardtanh index index_select instance_norm isnan isinf item layer_norm le leaky_relu leaky_relu_ len
@@ -19,13 +19,11 @@ _OPERATORS: Final = frozenset(
     selu sigmoid sign silu silu_ sin size slice softmax softplus split split_with_sizes sqrt square squeeze stack std
     sub sum t tan tanh tensor to topk transpose type_as unbind unflatten unsqueeze var view where zeros zeros_like
     format append __contains__ __getitem__ __isnot__ __is__ __not__ __and__ __or__ unchecked_cast keys values items
-    warn""".split()
-)
+    warn"""
 _NAMESPACES: Final = frozenset({"torch", "ops"})
-_PLAIN_CALLS: Final = frozenset(
-    """annotate unchecked_cast uninitialized int float bool str len range isinstance getattr min max abs list
-    Exception AssertionError RuntimeError ValueError""".split()
-)
+_PLAIN_CALLS: Final = """
+    annotate unchecked_cast uninitialized int float bool str len range isinstance getattr min max abs list
+    Exception AssertionError RuntimeError ValueError"""
 _OPS: Final = frozenset({"ops.prim.NumToTensor", "ops.prim.RaiseException", "ops.prim.data", "ops.prim.device",
                          "ops.prim.dtype", "ops.prim.max", "ops.prim.min", "ops.prim.unchecked_cast"})  # fmt: skip
 _REFUSED_FUNCTIONS: Final = frozenset({"__setstate__", "__getstate__", "__init__", "__del__"})
@@ -70,11 +68,11 @@ def _refuse_tree(tree: ast.Module, name: str, trusted: Collection[str]) -> None:
 def _is_allowed(called: str) -> bool:
     root, _, rest = called.partition(".")
     if root == "torch":
-        return rest in _OPERATORS
+        return rest in _OPERATORS.split()
     if root == "ops":
         return called in _OPS
     # Methods are the program's own, whose bodies are read too: tensors have none in this language.
-    return called in _PLAIN_CALLS or bool(rest)
+    return called in _PLAIN_CALLS.split() or bool(rest)
 
 
 def _dotted(node: ast.expr) -> tuple[str, ast.expr]:

@@ -11,8 +11,10 @@ import numpy as np
 import onnx
 import onnxruntime
 import pandas as pd
+from google.protobuf.message import DecodeError
 from onnx import TensorProto
 
+from penstock.bundle.compile.graph import ML
 from penstock.bundle.loaders.net import NetDtype, NetInput
 from penstock.bundle.loaders.protobuf import refuse_unsafe
 from penstock.bundle.nets.sample import frame_and_inputs
@@ -46,10 +48,20 @@ def read_bare(model: Any) -> onnx.ModelProto:
             data = model.SerializeToString(deterministic=True)
         else:
             data = bytes(model) if isinstance(model, bytes | bytearray) else Path(model).read_bytes()
-        refuse_unsafe(data)
-        return onnx.load_from_string(data)
-    except (OSError, ValueError, BundleRefused) as error:
+        read = onnx.load_from_string(data)
+        _drop_unused_domains(read)
+        refuse_unsafe(read.SerializeToString())
+        return read
+    except (OSError, ValueError, DecodeError, BundleRefused) as error:
         raise PackRefused("graph", str(error), "Give a whole ONNX model, its data inside") from error
+
+
+def _drop_unused_domains(model: onnx.ModelProto) -> None:
+    """ONNX Runtime's tools declare every domain that they know, used or not."""
+    used = {node.domain for node in [*model.graph.node, *(node for f in model.functions for node in f.node)]} | {"", ML}
+    kept = [each for each in model.opset_import if each.domain in used or each.domain == "ai.onnx"]
+    del model.opset_import[:]
+    model.opset_import.extend(kept)
 
 
 class BareNet:

@@ -32,6 +32,7 @@ class Opened(msgspec.Struct, frozen=True, kw_only=True):
     - `export`: its graph and the names of that graph's outputs; the rows show shapes. Raises NotCompilable.
     - `native`: its own form, where one is safe to load. Raises PackRefused.
     - `doubled`: the same net in double, where it computes in single precision.
+    - `narrowed`: the net without a share of its hidden units, refitted on rows, and what was done in words.
     """
 
     what: str
@@ -41,6 +42,7 @@ class Opened(msgspec.Struct, frozen=True, kw_only=True):
     export: Callable[[Feeds], tuple[onnx.ModelProto, Ends]] | None = None
     native: Callable[[Feeds, NetSpec], NativeFile] | None = None
     doubled: Callable[[], Opened] | None = None
+    narrowed: Callable[[Feeds, float], tuple[Opened, str]] | None = None
 
 
 class NetModel(msgspec.Struct, frozen=True, kw_only=True):

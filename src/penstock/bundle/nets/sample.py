@@ -31,6 +31,11 @@ def frame_and_inputs(sample: Any, dtype: NetDtype) -> tuple[pd.DataFrame, tuple[
     return joined.loc[:, ~joined.columns.duplicated()], inputs
 
 
+def joined_frame(rows: Any) -> Any:
+    """Rows that are given as a dict of inputs, as one frame; others as they are."""
+    return frame_and_inputs(rows, "float64")[0] if isinstance(rows, Mapping) else rows
+
+
 def _input(name: str, frame: pd.DataFrame, is_flat: bool, dtype: NetDtype) -> NetInput:
     whole = all(kind.kind in "iu" for kind in frame.dtypes)
     return NetInput(name, tuple(frame.columns), "int64" if whole else dtype, is_flat)

@@ -20,7 +20,9 @@ def opened(model: ScriptModel, sample: Any) -> Opened:
         script = Path(model.path).read_bytes()
         module = read_script(script)
     except (OSError, BundleRefused) as error:
-        raise PackRefused("TorchScript", str(error), "Give the module itself as a TorchModel, where you have it") from error
+        raise PackRefused(
+            "TorchScript", str(error), "Give the module itself as a TorchModel, where you have it"
+        ) from error
     frame, inputs = frame_and_inputs(sample, cast("NetDtype", float_dtype(module)))
     return Opened(
         what="TorchScript",

@@ -14,6 +14,7 @@ from penstock.bundle.nets.declared import TorchModel
 from penstock.bundle.nets.model import Feeds, NativeFile, Opened
 from penstock.bundle.nets.sample import frame_and_inputs
 from penstock.bundle.nets.torch_export import SCORES, doubled, exported, scripted, settled_module
+from penstock.bundle.nets.torch_prune import narrowed
 
 
 def opened(model: TorchModel, sample: Any) -> Opened:
@@ -32,10 +33,16 @@ def _opened(module: Any, sample: Any) -> Opened:
         net=TorchNet(module),
         export=lambda feeds: (exported(module, feeds), Ends(SCORES, None)),
         native=lambda feeds, spec: _native(module, feeds, spec),
+        narrowed=lambda feeds, share: _narrowed(module, sample, feeds, share),
     )
     if dtype == "float64":
         return whole
     return msgspec.structs.replace(whole, doubled=lambda: _opened(doubled(module), sample))
+
+
+def _narrowed(module: Any, sample: Any, feeds: Feeds, share: float) -> tuple[Opened, str]:
+    smaller, said = narrowed(module, next(iter(feeds.values())), share)
+    return _opened(smaller, sample), said
 
 
 def _native(module: Any, feeds: Feeds, spec: NetSpec) -> NativeFile:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,14 @@ import typer
 
 from penstock.cli.bundles import show_packed
 from penstock.cli.screen import progress
+
+
+class Activation(enum.StrEnum):
+    """The choices of `--activation`."""
+
+    none = "none"
+    sigmoid = "sigmoid"
+    softmax = "softmax"
 
 
 def import_model(
@@ -26,7 +35,10 @@ def import_model(
     holdout: Annotated[Path | None, typer.Option(help="Rows that the model never saw, with the target.")] = None,
     target: Annotated[str | None, typer.Option(help="The target's column, in the sample and the holdout.")] = None,
     schema: Annotated[Path | None, typer.Option(help="A schema.yaml to use instead of the inferred one.")] = None,
-    classes: Annotated[str | None, typer.Option(help="Classes of an ONNX file that names none: a,b,c.")] = None,
+    classes: Annotated[str | None, typer.Option(help="Classes of a net that names none: a,b,c.")] = None,
+    activation: Annotated[
+        Activation, typer.Option(help="What makes probabilities of a PyTorch net's scores.")
+    ] = Activation.none,
     out: Annotated[Path, typer.Option(help="Where the bundle is made, as <name>-<n>.")] = Path("bundles"),
     description: Annotated[str | None, typer.Option(help="A line for people.")] = None,
     archive: Annotated[bool, typer.Option("--archive", help="Make one .penstock file.")] = False,
@@ -49,7 +61,7 @@ def import_model(
     """
     from penstock.bundle.importers.apart import Limits
     from penstock.bundle.importers.carry import bring_in
-    from penstock.bundle.importers.order import Order
+    from penstock.bundle.importers.order import Order, classes_of
     from penstock.bundle.importers.origin import found
 
     with progress(quiet=json) as step, found(source, tracking_uri, step) as place:
@@ -63,7 +75,8 @@ def import_model(
             holdout=None if holdout is None else str(holdout),
             target=target,
             schema=None if schema is None else str(schema),
-            classes=tuple(word.strip() for word in (classes or "").split(",") if word.strip()),
+            classes=classes_of(tuple(word.strip() for word in (classes or "").split(",") if word.strip())),
+            activation=activation.value,
             description=description,
             is_archive=archive,
         )

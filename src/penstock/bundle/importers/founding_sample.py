@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -73,8 +74,8 @@ def _scale(name: str, folder: FoundingFolder) -> tuple[float, float]:
 
 
 def _without_names(scaler: Any) -> Any:
-    plain = type(scaler).__new__(type(scaler))
-    vars(plain).update({key: value for key, value in vars(scaler).items() if key != "feature_names_in_"})
+    plain = copy.copy(scaler)
+    vars(plain).pop("feature_names_in_", None)
     return plain
 
 

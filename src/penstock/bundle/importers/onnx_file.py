@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from onnx import TensorProto, helper
+
 from penstock.bundle.bundle import Bundle
 from penstock.bundle.importers.order import Order, Progress
 from penstock.bundle.importers.tables import holdout_of, sample_of, schema_of
+from penstock.bundle.nets.bare import read_bare
 from penstock.bundle.nets.declared import OnnxModel
 from penstock.bundle.outputs import ClassLabel
 from penstock.bundle.pack import PackOptions, pack
@@ -18,7 +21,7 @@ def import_onnx(order: Order, progress: Progress) -> Bundle:
     path = Path(order.source)
     origin = Origin(kind="ONNX file", location=path.name, files={path.name: digest_of(path)})
     return pack(
-        OnnxModel(model=path, classes=classes_of(order.classes)),
+        bare_model(path, order),
         name=order.name,
         sample=sample_of(order),
         holdout=holdout_of(order),
@@ -30,8 +33,22 @@ def import_onnx(order: Order, progress: Progress) -> Bundle:
     )
 
 
-def classes_of(words: tuple[str, ...]) -> tuple[ClassLabel, ...]:
-    """Classes as a user types them: whole numbers when all of them are, else texts."""
-    if all(word.lstrip("-").isascii() and word.lstrip("-").isdigit() for word in words):
-        return tuple(int(word) for word in words)
-    return words
+def bare_model(path: Path, order: Order) -> OnnxModel:
+    """The graph in a file, its classes as the order names them, else as a ZipMap at its end does.
+
+    A ZipMap makes one map a row of the probabilities, which costs more than the model; the tensor before it is taken.
+    Raises PackRefused.
+    """
+    graph = read_bare(path)
+    classes: tuple[ClassLabel, ...] = ()
+    for node in [node for node in graph.graph.node if node.op_type == "ZipMap"]:
+        out = next((out for out in graph.graph.output if out.name == node.output[0]), None)
+        if out is None:
+            continue
+        held = {each.name: helper.get_attribute_value(each) for each in node.attribute}
+        classes = tuple(held.get("classlabels_int64s", ())) or tuple(
+            text.decode() for text in held.get("classlabels_strings", ())
+        )
+        graph.graph.node.remove(node)
+        out.CopyFrom(helper.make_tensor_value_info(node.input[0], TensorProto.FLOAT, [None, len(classes)]))
+    return OnnxModel(model=graph, classes=order.classes or classes)

@@ -7,6 +7,9 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
+from penstock.bundle.loaders.net import Activation
+from penstock.bundle.outputs import ClassLabel
+
 Kind: TypeAlias = Literal["fitted", "founding", "mlflow", "onnx"]
 
 Progress: TypeAlias = Callable[[str], None]
@@ -22,7 +25,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     - `name`, `out`, `description`, `is_archive`: as in `pack`.
     - `sample`, `holdout`, `target`: tables with training rows and unseen rows, and the target's column.
     - `schema`: a schema.yaml to use instead of the inferred one.
-    - `classes`: the classes of an ONNX file that does not name them.
+    - `classes`: the classes of a net (ONNX, PyTorch) that does not name them, in the order of its scores.
+      `activation`: what makes probabilities of the scores of a PyTorch net.
     - `may_unpickle`: set in the child process, which the user allowed to run code of the source; nowhere else.
     """
 
@@ -35,10 +39,18 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     holdout: str | None = None
     target: str | None = None
     schema: str | None = None
-    classes: tuple[str, ...] = ()
+    classes: tuple[ClassLabel, ...] = ()
+    activation: Activation = "none"
     description: str | None = None
     is_archive: bool = False
     may_unpickle: bool = False
+
+
+def classes_of(words: tuple[str, ...]) -> tuple[ClassLabel, ...]:
+    """Classes as a user types them: whole numbers when all of them are, else texts."""
+    if all(word.removeprefix("-").isascii() and word.removeprefix("-").isdigit() for word in words):
+        return tuple(int(word) for word in words)
+    return words
 
 
 class Step(msgspec.Struct, frozen=True, tag="step"):

@@ -43,6 +43,24 @@ def unpickle_torch(path: Path, order: Order) -> Any:
     return _read(lambda file: torch.load(file, map_location="cpu", weights_only=False), path)
 
 
+def unpickle_exported(path: Path, order: Order) -> Any:
+    """The module of a file that torch.export wrote. Raises as `unpickle` does, and MissingExtra without torch."""
+    require_permission(path, order)
+    try:
+        import torch
+    except ImportError:
+        raise MissingExtra("torch", "torch", f"reading {path.name}") from None
+    return _read(lambda file: torch.export.load(str(file)).module(), path)
+
+
+def unpickle_skops(path: Path, order: Order) -> Any:
+    """The object in a skops file, with whatever types it holds. Raises as `unpickle` does."""
+    require_permission(path, order)
+    from skops.io import get_untrusted_types, load
+
+    return _read(lambda file: load(file, trusted=get_untrusted_types(file=file)), path)
+
+
 def require_permission(path: Path, order: Order) -> None:
     """Raise PackRefused unless the order came through the child process."""
     if not order.may_unpickle:

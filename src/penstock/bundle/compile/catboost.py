@@ -19,9 +19,7 @@ from penstock.bundle.compile.graph import Graph
 from penstock.bundle.compile.numeric import numbers_only
 from penstock.bundle.compile.refusal import NotCompilable
 from penstock.bundle.compile.trees import Scored, Tree, ensemble
-
-_IDENTITY = ("RMSE", "MAE", "Quantile", "MAPE", "Huber", "Lq", "LogCosh", "Expectile", "MultiRMSE", "LogLinQuantile")
-_EXPONENTIAL = ("Poisson", "Tweedie", "LogLinQuantile")
+from penstock.bundle.loaders.catboost import prediction_type
 
 
 class CatboostTrees(msgspec.Struct, frozen=True):
@@ -40,7 +38,7 @@ def catboost_answer(graph: Graph, estimator: Any, features: Features, step: str)
     raw = _raw(graph, model, features)
     graph.recipe.append(f"{step}: {len(model.trees)} trees in double, thresholds moved back to the raw columns")
     if type(estimator).__name__ == "CatBoostRegressor":
-        value = _valued(graph, raw, model, step)
+        value = _valued(graph, raw, prediction_type(estimator), step)
         return {"values": value} if len(model.bias) > 1 else {"values": value, "value": column_of(graph, value)}
     if len(model.bias) == 1:
         threshold = estimator.get_probability_threshold()
@@ -150,9 +148,9 @@ def _raw(graph: Graph, model: CatboostTrees, features: Features) -> str:
     return raw
 
 
-def _valued(graph: Graph, raw: str, model: CatboostTrees, step: str) -> str:
-    if model.loss in _EXPONENTIAL:
-        return graph.add("Exp", [raw], width=len(model.bias))
-    if model.loss in _IDENTITY:
+def _valued(graph: Graph, raw: str, answers: str, step: str) -> str:
+    if answers == "RawFormulaVal":
         return raw
-    raise NotCompilable(step, f"the loss {model.loss} has no exact writing here")
+    if answers == "Exponent":
+        return graph.add("Exp", [raw], width=graph.widths[raw])
+    raise NotCompilable(step, f"CatBoost that answers {answers} has no exact writing here")

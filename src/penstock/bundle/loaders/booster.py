@@ -12,6 +12,8 @@ from penstock.bundle.outputs import Outputs
 from penstock.errors import ModelFailed
 from penstock.schema import Columns, Field, Schema
 
+_PLAIN = frozenset({"float64", "float32", "int64", "int32", "bool"})
+
 Rows = Callable[[Columns], Any]
 
 
@@ -42,18 +44,26 @@ class BoosterPredictor:
 def rows_for(schema: Schema) -> Rows:
     """From columns to what a booster without preprocessing takes.
 
-    An array `[n, fields]` where all columns of training were plain float64, int or bool numbers (to a booster the same
-    as their frame, and much faster to make); else the frame of training.
+    An array `[n, fields]` where all columns of training were plain numbers (to a booster the same as their frame, and
+    much faster to make); else the frame of training.
     """
     if not all(_is_plain(field) for field in schema.fields):
         return lambda columns: frame_of(columns, schema)
     names, width = schema.names, len(schema.fields)
-    return lambda columns: np.concatenate([columns[name] for name in names]).reshape(width, -1).T
+    singles = [place for place, field in enumerate(schema.fields) if field.dtype == "float32"]
+
+    def rows(columns: Columns) -> np.ndarray:
+        made = np.concatenate([columns[name] for name in names]).reshape(width, -1).T
+        with np.errstate(over="ignore"):
+            made[:, singles] = made[:, singles].astype(np.float32)
+        return made
+
+    return rows
 
 
 def _is_plain(field: Field) -> bool:
     is_number = field.type in ("float", "int", "bool")
-    return is_number and field.null_as != "value" and (field.dtype or "float64") in ("float64", "int64", "int32", "bool")
+    return is_number and field.null_as != "value" and (field.dtype or "float64") in _PLAIN
 
 
 def two_sided(second: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ from penstock.bundle.golden import rows_of
 from penstock.bundle.loaders.fitted_names import fitted_names
 from penstock.bundle.loaders.sklearn import SklearnPredictor, output_spec
 from penstock.bundle.outputs import OutputSpec
+from penstock.bundle.predictor import Predictor
 from penstock.errors import PackRefused, PenstockError
 from penstock.schema import Check, Columns, Field, Schema
 from penstock.schema.infer import infer
@@ -36,7 +37,7 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     schema: Schema
     outputs: OutputSpec
     columns: Columns
-    original: SklearnPredictor
+    original: Predictor
     notes: tuple[str, ...]
 
     @property

@@ -16,7 +16,6 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
-from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from penstock.bundle.compile.canonical import serialised
 from penstock.bundle.compression.record import Quantize
@@ -37,10 +36,9 @@ def quantised(graph: bytes, how: Quantize, feeds: Mapping[str, np.ndarray]) -> b
         raise PackRefused("quantize", "the graph has no dense layer", "Quantise nets; for forests there is prune")
     with tempfile.TemporaryDirectory(prefix="penstock-") as scratch, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        before, ready, after = (Path(scratch) / name for name in ("net.onnx", "ready.onnx", "int8.onnx"))
+        ready, after = Path(scratch) / "ready.onnx", Path(scratch) / "int8.onnx"
         try:
-            onnx.save(model, before)
-            quant_pre_process(str(before), str(ready), skip_optimization=True, skip_symbolic_shape=True)
+            onnx.save(onnx.shape_inference.infer_shapes(model), ready)
             (_static if how == "int8" else _dynamic)(ready, after, feeds)
             made = onnx.load(after)
         except Exception as error:  # the quantiser raises everything there is

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -97,7 +97,8 @@ def real_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
 
 def ends_of(model: onnx.ModelProto) -> Ends:
     """Which outputs are scores and labels. Raises PackRefused for maps, sequences, and for more than one of a kind."""
-    scores, labels = [], []
+    scores: list[str] = []
+    labels: list[str] = []
     for out in model.graph.output:
         if not out.type.HasField("tensor_type"):
             raise PackRefused("graph", f"the output {out.name!r} is no tensor", "Convert it with zipmap=False")
@@ -149,4 +150,4 @@ def _input(each: onnx.ValueInfoProto, fields: dict[str, tuple[str, ...]]) -> Net
         )
     if len(sizes) > 2 or (is_flat and len(chosen) > 1):
         raise PackRefused("graph", f"the input {each.name!r} has shape {sizes}; a row is flat", "Export it with [n, k]")
-    return NetInput(each.name, chosen, cast("NetDtype", _DTYPES[tensor.elem_type]), is_flat)
+    return NetInput(each.name, chosen, _DTYPES[tensor.elem_type], is_flat)

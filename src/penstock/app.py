@@ -98,6 +98,7 @@ def load_models(bundles: Sequence[Path], settings: Settings, measures: Measures 
             bundle,
             version=version,
             trusted=settings.sklearn.trusted,
+            allow_version_skew=settings.native.allow_version_skew,
             max_text_chars=settings.server.max_text_chars,
         )
         models.append(model)
@@ -196,6 +197,7 @@ def _listen(server: ServerSettings) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((server.host, server.port))
+        listener.listen(_BACKLOG)
     except OSError as error:
         listener.close()
         raise SettingsError(

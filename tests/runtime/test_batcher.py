@@ -101,7 +101,7 @@ def test_a_slow_model_runs_in_its_pool_and_takes_what_has_piled_up() -> None:
         return calls(rows)
 
     async def story(pool: ThreadPoolExecutor) -> list[Any]:
-        batcher = Batcher(score, pool=pool)
+        batcher = Batcher(score, cost_us=600.0, pool=pool)
         first = asyncio.ensure_future(ask(batcher, [[1]]))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
@@ -127,7 +127,7 @@ def test_a_deadline_passes_while_the_pool_is_busy() -> None:
 
     async def scene() -> tuple[list[Any], bool, list[Any]]:
         with ThreadPoolExecutor(1) as pool:
-            batcher = Batcher(score, pool=pool)
+            batcher = Batcher(score, cost_us=600.0, pool=pool)
             first = asyncio.ensure_future(ask(batcher, [[1]]))
             while not begun.is_set():
                 await asyncio.sleep(0)
@@ -140,3 +140,21 @@ def test_a_deadline_passes_while_the_pool_is_busy() -> None:
     assert [DeadlineExceeded] == [type(failure) for failure in late]
     assert was_busy
     assert [([2.0], 1)] == first
+
+
+def test_a_long_run_of_a_fast_model_leaves_the_loop_free() -> None:
+    """What would hold the loop for more than a few milliseconds runs in the pool; a short run does not."""
+    threads: list[str] = []
+
+    def score(rows: list[int]) -> list[Prediction]:
+        threads.append(threading.current_thread().name)
+        return doubled(rows)
+
+    async def story(pool: ThreadPoolExecutor) -> list[Any]:
+        batcher = Batcher(score, cost_us=100.0, pool=pool)
+        return [*await ask(batcher, [[1]]), *await ask(batcher, [list(range(1000))])]
+
+    with ThreadPoolExecutor(1, thread_name_prefix="pool") as pool:
+        short, long = asyncio.run(story(pool))
+    assert ["MainThread", "pool_0"] == threads
+    assert ([2.0], [2.0 * row for row in range(1000)]) == (short[0], long[0])

@@ -1,7 +1,7 @@
 """Tick batching: what has arrived when the loop is free goes in one run, and nobody ever waits for company.
 
-A model that is slower than `POOL_FROM_US` a row runs in a thread of its own instead, and its next batch is what has
-piled up meanwhile. Only rows of one version merge, checked before; a failing merged run is repeated caller by caller.
+A model that is slower than `POOL_FROM_US` a row, or a run that would take longer than `LONG_RUN_US`, goes to a thread
+instead, and the next batch is what has piled up meanwhile. Only rows of one version merge, checked before; a failing merged run is repeated caller by caller.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from penstock.schema.prediction import Prediction
 
 POOL_FROM_US = 500.0
+LONG_RUN_US = 20_000.0
 _OVERDUE = "the deadline passed before the model was free; nothing was computed"
 
 Row = Any
@@ -55,9 +56,15 @@ class Ticket(Wait[Scored]):
 class Batcher:
     """The queue in front of one loaded version. Used on one event loop; not thread-safe."""
 
-    def __init__(self, score: Score, *, pool: Executor | None = None, on_run: OnRun | None = None) -> None:
-        """`score` answers a list of checked rows, one prediction a row; with `pool` it runs in a thread of it."""
+    def __init__(
+        self, score: Score, *, cost_us: float = 0.0, pool: Executor | None = None, on_run: OnRun | None = None
+    ) -> None:
+        """`score` answers a list of checked rows, one prediction a row, in about `cost_us` each.
+
+        Runs that would hold the loop for too long go to a thread of `pool`; without one they all run on the loop.
+        """
         self._score = score
+        self._cost_us = cost_us
         self._pool = pool
         self._on_run = on_run
         self._queue: list[Ticket] = []
@@ -88,15 +95,18 @@ class Batcher:
         tickets, self._queue = self._queue, []
         began_ns = time.monotonic_ns()
         tickets = [ticket for ticket in tickets if not _is_overdue(ticket, began_ns)]
-        if self._pool is None:
+        if self._pool is None or not self._is_long(tickets):
             self._is_busy = False
             self._deliver(tickets, began_ns, _run(self._score, tickets))
-        elif tickets:
+        else:
             loop = asyncio.get_running_loop()
             running = loop.run_in_executor(self._pool, _run, self._score, tickets)
             running.add_done_callback(lambda done: self._after(tickets, began_ns, done))
-        else:
-            self._is_busy = False
+
+    def _is_long(self, tickets: list[Ticket]) -> bool:
+        if self._cost_us >= POOL_FROM_US:
+            return bool(tickets)
+        return self._cost_us * sum([len(ticket.rows) for ticket in tickets]) > LONG_RUN_US
 
     def _after(self, tickets: list[Ticket], began_ns: int, done: asyncio.Future[list[Any]]) -> None:
         self._deliver(tickets, began_ns, done.result())

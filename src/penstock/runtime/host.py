@@ -9,7 +9,7 @@ from typing import Any
 
 from penstock.errors import BundleRefused
 from penstock.routing import CHAMPION, Routes, RoutingTable
-from penstock.runtime.batcher import POOL_FROM_US, Batcher
+from penstock.runtime.batcher import Batcher
 from penstock.runtime.model import Model
 
 
@@ -61,10 +61,9 @@ class Host:
             pool.shutdown()
 
     def _batcher(self, model: Model) -> Batcher:
-        if model.cost_us < POOL_FROM_US:
-            return Batcher(model.score, on_run=partial(self._on_run, model))
-        self._pools.append(ThreadPoolExecutor(1, thread_name_prefix=f"run-{model.name}-{model.version}"))
-        return Batcher(model.score, pool=self._pools[-1], on_run=partial(self._on_run, model))
+        pool = ThreadPoolExecutor(1, thread_name_prefix=f"run-{model.name}-{model.version}")  # starts when first used
+        self._pools.append(pool)
+        return Batcher(model.score, cost_us=model.cost_us, pool=pool, on_run=partial(self._on_run, model))
 
 
 def _routes(models: Iterable[Model]) -> dict[str, Routes]:

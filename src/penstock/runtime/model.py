@@ -14,6 +14,7 @@ from penstock.bundle.golden import check_golden
 from penstock.bundle.load import load_predictor
 from penstock.bundle.outputs import Outputs, OutputSpec
 from penstock.bundle.predictor import Predictor
+from penstock.bundle.skew import require_same_minor
 from penstock.errors import ModelFailed
 from penstock.schema import Check, Columns, Schema
 from penstock.schema.prediction import Prediction
@@ -41,13 +42,22 @@ class Model:
 
     @classmethod
     def load(
-        cls, bundle: Bundle, *, version: int = 1, trusted: Sequence[str] = (), max_text_chars: int = 8192
+        cls,
+        bundle: Bundle,
+        *,
+        version: int = 1,
+        trusted: Sequence[str] = (),
+        max_text_chars: int = 8192,
+        allow_version_skew: bool = False,
     ) -> Model:
         """Load a verified bundle and run its golden rows on this machine.
 
-        Raises BundleRefused when the model cannot be loaded safely or a golden row answers differently, and
-        MissingExtra when the flavour needs a library that is not installed.
+        Raises BundleRefused when the model cannot be loaded safely, a golden row answers differently, or a native one
+        was packed with another minor version of its library (unless `allow_version_skew`), and MissingExtra when the
+        flavour needs a library that is not installed.
         """
+        if not allow_version_skew:
+            require_same_minor(bundle)
         check = Check(bundle.schema, max_text=max_text_chars)
         predictor = load_predictor(bundle, trusted=trusted)
         check_golden(bundle.golden, predictor, check=Check(bundle.schema, max_text=1 << 20), outputs=bundle.outputs)
@@ -107,13 +117,14 @@ class Model:
         return sorted(times)[_COST_RUNS // 2]
 
 
-def open_model(path: str | Path, *, trusted: Sequence[str] = ()) -> Model:
+def open_model(path: str | Path, *, trusted: Sequence[str] = (), allow_version_skew: bool = False) -> Model:
     """Open a bundle (a directory or a `.penstock` file) and load it: verify, load, run the golden rows.
 
     `trusted` names the types that a native scikit-learn bundle may contain beyond skops' own list.
+    `allow_version_skew` loads a native one of another minor version of its library, if its golden rows agree.
     Raises BundleRefused and MissingExtra.
     """
-    return Model.load(Bundle.open(Path(path)), trusted=trusted)
+    return Model.load(Bundle.open(Path(path)), trusted=trusted, allow_version_skew=allow_version_skew)
 
 
 def require_sound(outputs: Outputs, spec: OutputSpec, rows: int) -> None:

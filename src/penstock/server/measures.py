@@ -32,7 +32,9 @@ class Measures:
             "model_load_duration_seconds", "Time to verify, load and prove a version.", ("model", "version")
         )
         self._counters: dict[tuple[tuple[str, str], str, str], Counter] = {}
-        self._timers: dict[tuple[str, str], tuple[Histogram, Histogram, Histogram, Histogram]] = {}  # total, queue, run, rows
+        self._timers: dict[
+            tuple[str, str], tuple[Histogram, Histogram, Histogram, Histogram]
+        ] = {}  # total, queue, run, rows
 
     def loaded(self, model: Model, took_s: float) -> None:
         """Note a loaded version."""

@@ -60,7 +60,12 @@ class Predict:
             self._on_bug(reply.request_id, bug)
             reply.failure = InternalFailure(_BUG.format(reply.request_id))
         reply.latency_ms = _since_ms(call.arrived_ns)
-        self._log.append(self._record(call, reply, asked, scored))
+        try:
+            self._log.append(self._record(call, reply, asked, scored))
+        except Exception as bug:  # the edge of a call, as above: no record, so no answer
+            self._on_bug(reply.request_id, bug)
+            reply.failure = InternalFailure(_BUG.format(reply.request_id))
+            return reply
         written: Wait[Exception | None] = Wait()
         self._log.on_flushed(written.settle)
         unwritten = await written

@@ -149,7 +149,9 @@ class Http1(HttpToolsProtocol):
         is_free = self.cycle is None or self.cycle.response_complete
         if self._lane is None or not is_free or self.parser.get_method() != b"POST":
             return None
-        return self._lane.call(self.url, self.headers, self._length) if self.parser.get_http_version() == "1.1" else None
+        return (
+            self._lane.call(self.url, self.headers, self._length) if self.parser.get_http_version() == "1.1" else None
+        )
 
     def _take_asgi(self) -> None:
         url, headers, expects = self.url, self.headers, self.expect_100_continue

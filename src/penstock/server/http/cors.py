@@ -8,6 +8,10 @@ from typing import Any
 Headers = list[tuple[bytes, bytes]]
 
 _ALLOWED = (b"access-control-allow-headers", b"authorization, content-type, x-deadline-ms, x-request-id")
+_EXPOSED = (
+    b"access-control-expose-headers",
+    b"x-penstock-model, x-penstock-request-id, x-penstock-version, x-request-id, retry-after",
+)
 _METHODS = (b"access-control-allow-methods", b"GET, POST")
 _MAX_AGE = (b"access-control-max-age", b"600")
 
@@ -25,7 +29,7 @@ class Cors:
         origin = _header(scope, b"origin")
         if origin not in self._origins:
             return []
-        return [(b"access-control-allow-origin", origin), (b"vary", b"Origin")]
+        return [(b"access-control-allow-origin", origin), (b"vary", b"Origin"), _EXPOSED]
 
     def preflight(self, scope: Mapping[str, Any]) -> Headers | None:
         """The headers that answer a preflight of an allowed origin; None for everything else."""

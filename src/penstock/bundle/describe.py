@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from penstock.bundle.bundle import Bundle
+from penstock.bundle.compression.record import COMPRESSION_FILE, Compression
 from penstock.bundle.evaluation import Evaluation
 from penstock.bundle.manifest import Manifest
 from penstock.bundle.outputs import OutputSpec
@@ -27,6 +28,7 @@ class Description(msgspec.Struct, frozen=True):
     evaluation: Evaluation | None
     environment: Environment | None
     provenance: Provenance | None
+    compression: Compression | None = None
 
 
 def description_of(bundle: Bundle) -> Description:
@@ -41,6 +43,7 @@ def description_of(bundle: Bundle) -> Description:
         evaluation=bundle.part("evaluation.json", Evaluation),
         environment=bundle.part("environment.json", Environment),
         provenance=bundle.part("provenance.json", Provenance),
+        compression=bundle.part(COMPRESSION_FILE, Compression),
     )
 
 
@@ -55,6 +58,9 @@ def summary(bundle: Bundle) -> list[tuple[str, object]]:
         lines += [("because", f"{why.step}: {why.reason}"), ("advice", why.advice)]
     if verdict.proof is not None:
         lines += _of_proof(verdict)
+    compression = bundle.part(COMPRESSION_FILE, Compression)
+    if compression is not None:
+        lines += _of_compression(compression)
     lines.append(("golden rows", len(bundle.golden.rows)))
     provenance = bundle.part("provenance.json", Provenance)
     if provenance is not None and provenance.origin is not None:
@@ -87,6 +93,26 @@ def _of_proof(verdict: Verdict) -> list[tuple[str, object]]:
         refused = ", ".join(f"{count:,} {origin}" for origin, count in proof.refused.items())
         lines.append(("refused by the original", refused))
     return lines
+
+
+def _of_compression(done: Compression) -> list[tuple[str, object]]:
+    before, after, far = done.before, done.after, done.distance
+    metric = done.metric
+    return [
+        *(("compressed", step) for step in done.steps),
+        ("size", f"{before.size_bytes:,} bytes before, {after.size_bytes:,} after"),
+        ("one row", f"{before.one_row_us:,.1f} us before, {after.one_row_us:,.1f} us after"),
+        (f"{done.many_rows} rows", f"{before.many_rows_us:,.1f} us before, {after.many_rows_us:,.1f} us after"),
+        (
+            metric,
+            f"{before.metrics[metric]:.5f} before, {after.metrics[metric]:.5f} after on {done.judged_rows:,} rows "
+            f"(at most {done.max_loss:g} may be lost)",
+        ),
+        (
+            "from the original",
+            f"largest {far.largest:.3g}, mean {far.mean:.3g}, {far.flips:,} of {far.rows:,} labels flipped",
+        ),
+    ]
 
 
 def fields(schema: Schema) -> list[tuple[Any, ...]]:

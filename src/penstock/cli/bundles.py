@@ -11,6 +11,7 @@ from penstock.cli.screen import console, print_json, print_table, progress
 
 if TYPE_CHECKING:
     from penstock.bundle.bundle import Bundle
+    from penstock.bundle.compression.record import Quantize
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of tables.")]
 BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle: a directory or a .penstock file.")]
@@ -27,6 +28,12 @@ def pack(
     out: Annotated[Path, typer.Option(help="Where the bundle is made, as <name>-<n>.")] = Path("bundles"),
     description: Annotated[str | None, typer.Option(help="A line for people.")] = None,
     archive: Annotated[bool, typer.Option("--archive", help="Make one .penstock file.")] = False,
+    prune: Annotated[float | None, typer.Option(help="Leave out this share of trees or hidden units.")] = None,
+    quantize: Annotated[str | None, typer.Option(help="Nets in eight bits: int8 or int8-dynamic.")] = None,
+    metric: Annotated[
+        str | None, typer.Option(help="What compression must not lose: accuracy or r2 if unsaid.")
+    ] = None,
+    max_loss: Annotated[float, typer.Option(help="How much of the metric compression may lose.")] = 0.005,
     allow_unsafe: Annotated[
         bool, typer.Option("--allow-unsafe", help="Unpickle MODEL: this runs whatever code is in the file.")
     ] = False,
@@ -54,10 +61,21 @@ def pack(
         schema=None if schema is None else str(schema),
         description=description,
         is_archive=archive,
+        prune=prune,
+        quantize=_quantize(quantize),
+        metric=metric,
+        max_loss=max_loss,
     )
     with progress(quiet=json) as step:
         bundle = bring_in(order, step, allow_unsafe=allow_unsafe, limits=Limits())
     show_packed(bundle, as_json=json)
+
+
+def _quantize(said: str | None) -> Quantize | None:
+    known: tuple[Quantize, ...] = ("int8", "int8-dynamic")
+    if said is not None and said not in known:
+        raise typer.BadParameter(f"expected {' or '.join(known)}, got {said!r}", param_hint="--quantize")
+    return next((each for each in known if each == said), None)
 
 
 def inspect(bundle: BundlePath, json: Json = False) -> None:
@@ -84,7 +102,8 @@ def verify(bundle: BundlePath, json: Json = False) -> None:
     from penstock.runtime import open_model
     from penstock.settings import from_environment
 
-    model = open_model(bundle, trusted=from_environment(flags={}).settings.sklearn.trusted)
+    settings = from_environment(flags={}).settings
+    model = open_model(bundle, trusted=settings.sklearn.trusted, allow_version_skew=settings.native.allow_version_skew)
     golden = len(model.bundle.golden.rows)
     if json:
         print_json({"ok": True, "name": model.name, "digest": model.digest, "golden_rows": golden})

@@ -28,7 +28,14 @@ def import_onnx(order: Order, progress: Progress) -> Bundle:
         schema=schema_of(order),
         out=order.out,
         options=PackOptions(
-            description=order.description, is_archive=order.is_archive, progress=progress, origin=origin
+            prune=order.prune,
+            quantize=order.quantize,
+            metric=order.metric,
+            max_loss=order.max_loss,
+            description=order.description,
+            is_archive=order.is_archive,
+            progress=progress,
+            origin=origin,
         ),
     )
 

@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
+from penstock.bundle.compression.record import MAX_LOSS, Quantize
 from penstock.bundle.loaders.net import Activation
 from penstock.bundle.outputs import ClassLabel
 
@@ -27,6 +28,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     - `schema`: a schema.yaml to use instead of the inferred one.
     - `classes`: the classes of a net (ONNX, PyTorch) that does not name them, in the order of its scores.
       `activation`: what makes probabilities of the scores of a PyTorch net.
+    - `prune`, `quantize`, `metric`, `max_loss`: compression, as in `PackOptions`; of fitted models and bare graphs.
     - `may_unpickle`: set in the child process, which the user allowed to run code of the source; nowhere else.
     """
 
@@ -43,6 +45,10 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     activation: Activation = "none"
     description: str | None = None
     is_archive: bool = False
+    prune: float | None = None
+    quantize: Quantize | None = None
+    metric: str | None = None
+    max_loss: float = MAX_LOSS
     may_unpickle: bool = False
 
 

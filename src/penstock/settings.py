@@ -84,6 +84,18 @@ class SklearnSettings(msgspec.Struct, frozen=True, kw_only=True):
     ] = ()
 
 
+class NativeSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Native bundles of any library."""
+
+    allow_version_skew: Annotated[
+        bool,
+        Meta(
+            description="Load native bundles that were packed with another minor version of their library; their "
+            "golden rows still decide."
+        ),
+    ] = False
+
+
 class LogSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What the server writes on stderr; not the record of answers."""
 
@@ -102,6 +114,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     server: ServerSettings = ServerSettings()
     audit: AuditSettings = AuditSettings()
     sklearn: SklearnSettings = SklearnSettings()
+    native: NativeSettings = NativeSettings()
     log: LogSettings = LogSettings()
 
 

@@ -7,6 +7,7 @@ missing text is "unknown", an unseen label is the class "unknown" or an error, a
 from __future__ import annotations
 
 import copy
+import warnings
 from pathlib import Path
 from typing import Any, Final
 
@@ -249,7 +250,9 @@ def _pipeline(parts: _Parts, wanted: tuple[str, ...], schema: Schema, model: Any
     ]
     row = {field.name: [field.allowed[0] if field.allowed else 0.0] for field in schema.fields}
     first = pd.DataFrame(row).astype({field.name: str(field.dtype) for field in schema.fields})
-    columns = ColumnTransformer(frozen, sparse_threshold=0.0).fit(first)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of steps that were fitted without names
+        columns = ColumnTransformer(frozen, sparse_threshold=0.0).fit(first)
     columns.transformers = parts.transformers
     columns.transformers_ = [
         (name, part.estimator if isinstance(part, FrozenEstimator) else part, fields)

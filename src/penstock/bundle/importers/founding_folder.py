@@ -123,6 +123,8 @@ def _optional(path: Path, order: Order) -> tuple[Any, tuple[str, ...]]:
     if not path.exists():
         return None, ()
     read = unpickle(path, order)
+    if read.content is None:
+        raise PackRefused(path.name, "it holds None", "Remove the file if there is no such step, or dump the step")
     return read.content, read.notes
 
 

@@ -18,6 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
 
 from penstock.bundle.compile.canonical import serialised
+from penstock.bundle.compile.graph import reads
 from penstock.bundle.compression.record import Quantize
 from penstock.bundle.loaders.onnx import ALONE
 from penstock.errors import PackRefused
@@ -38,7 +39,10 @@ def quantised(graph: bytes, how: Quantize, feeds: Mapping[str, np.ndarray]) -> b
         warnings.simplefilter("ignore")
         ready, after = Path(scratch) / "ready.onnx", Path(scratch) / "int8.onnx"
         try:
-            onnx.save(onnx.shape_inference.infer_shapes(model), ready)
+            inferred = onnx.shape_inference.infer_shapes(model)
+            # Says that this was done; else the quantiser complains to the root logger.
+            helper.set_model_props(inferred, {"onnx.quant.pre_process": "onnxruntime.quant"})
+            onnx.save(inferred, ready)
             (_static if how == "int8" else _dynamic)(ready, after, feeds)
             made = onnx.load(after)
         except Exception as error:  # the quantiser raises everything there is
@@ -109,7 +113,15 @@ def _single_layers(graph: onnx.GraphProto) -> int:
         nodes.append(helper.make_node("Cast", [answer], [node.output[0]], to=TensorProto.DOUBLE))
     del graph.node[:]
     graph.node.extend(nodes)
+    _drop_unread(graph)
     return layers
+
+
+def _drop_unread(graph: onnx.GraphProto) -> None:
+    read = {name for node in graph.node for name in reads(node)}
+    constants = [tensor for tensor in graph.initializer if tensor.name in read]
+    del graph.initializer[:]
+    graph.initializer.extend(constants)
 
 
 def _single(graph: onnx.GraphProto, tensor: onnx.TensorProto) -> str:
@@ -125,10 +137,8 @@ def _canonical(made: onnx.ModelProto, before: onnx.ModelProto, *, is_alone: bool
     opsets = [each for each in made.opset_import if each.domain in used]
     del made.opset_import[:]
     made.opset_import.extend(sorted(opsets, key=lambda each: each.domain))
-    read = {name for node in made.graph.node for name in node.input}
-    constants = [tensor for tensor in made.graph.initializer if tensor.name in read]
-    del made.graph.initializer[:], made.graph.value_info[:], made.metadata_props[:]
-    made.graph.initializer.extend(constants)
+    _drop_unread(made.graph)
+    del made.graph.value_info[:], made.metadata_props[:]
     known = {entry.key: entry.value for entry in before.metadata_props} | ({ALONE: "1"} if is_alone else {})
     helper.set_model_props(made, known)
     made.producer_name, made.producer_version = "penstock", ""

@@ -51,7 +51,7 @@ def _scan(message: memoryview, kind: str, depth: int) -> None:
         raise BundleRefused(f"model.onnx: graphs nested deeper than {_MOST_NESTED}")
     inner = _MESSAGES[kind]
     named: dict[int, str] = {}
-    for number, wire, value in _fields(message):
+    for number, wire, value in wire_fields(message):
         if kind == "tensor":
             _refuse_external(number, wire, value)
         elif wire == _BYTES and isinstance(value, memoryview):
@@ -79,7 +79,8 @@ def _refuse_domain(kind: str, number: int, value: memoryview) -> None:
         raise BundleRefused(f"model.onnx: operators of the domain {domain!r} are not in the list of this loader")
 
 
-def _fields(message: memoryview) -> Iterator[tuple[int, int, memoryview | int]]:
+def wire_fields(message: memoryview) -> Iterator[tuple[int, int, memoryview | int]]:
+    """Number, wire type and value of each field. Raises BundleRefused for what is no protobuf message."""
     at, end = 0, len(message)
     while at < end:
         tag, at = _varint(message, at)

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Collection, Mapping
 from typing import Final
 
 from penstock.errors import BundleRefused
 
 _OPERATORS: Final = """
-    abs absolute add add_ addmm argmax argmin batch_norm bmm bool cat celu chunk clamp clamp_max clamp_min clone
+    abs absolute add addmm argmax argmin batch_norm bmm bool cat celu chunk clamp clamp_max clamp_min clone
     concat concatenate contiguous cos cumsum detach dim div dropout elu embedding embedding_bag eq exp expand expm1
     expand_as eye flatten floor floor_divide full full_like gather ge gelu glu greater group_norm gt hardsigmoid
-    hardswish hardtanh index index_select instance_norm isnan isinf item layer_norm le leaky_relu leaky_relu_ len
+    hardswish hardtanh index index_select instance_norm isnan isinf item layer_norm le leaky_relu len
     linear log log1p log2 log10 log_softmax logical_and logical_not logical_or logical_xor logsumexp lt masked_fill
-    matmul max maximum mean min minimum mish mul mul_ mm narrow ne neg nan_to_num norm normalize one_hot ones ones_like
-    permute pow prelu prod reciprocal relu relu6 relu_ remainder repeat reshape round rsqrt rsub scalar_tensor select
-    selu sigmoid sign silu silu_ sin size slice softmax softplus split split_with_sizes sqrt square squeeze stack std
+    matmul max maximum mean min minimum mish mul mm narrow ne neg nan_to_num norm normalize one_hot ones ones_like
+    permute pow prelu prod reciprocal relu relu6 remainder repeat reshape round rsqrt rsub scalar_tensor select
+    selu sigmoid sign silu sin size slice softmax softplus split split_with_sizes sqrt square squeeze stack std
     sub sum t tan tanh tensor to topk transpose type_as unbind unflatten unsqueeze var view where zeros zeros_like
     format append __contains__ __getitem__ __isnot__ __is__ __not__ __and__ __or__ unchecked_cast keys values items
-    warn"""
+    warn log_sigmoid list is_floating_point arange floordiv lstm conv1d bilinear scaled_dot_product_attention"""
 _NAMESPACES: Final = frozenset({"torch", "ops"})
 _PLAIN_CALLS: Final = """
     annotate unchecked_cast uninitialized int float bool str len range isinstance getattr min max abs list
     Exception AssertionError RuntimeError ValueError"""
+_TEMPORARY: Final = re.compile(r"_\d+")
 _OPS: Final = frozenset({"ops.prim.NumToTensor", "ops.prim.RaiseException", "ops.prim.data", "ops.prim.device",
                          "ops.prim.dtype", "ops.prim.max", "ops.prim.min", "ops.prim.unchecked_cast"})  # fmt: skip
 _REFUSED_FUNCTIONS: Final = frozenset({"__setstate__", "__getstate__", "__init__", "__del__"})
@@ -68,11 +70,11 @@ def _refuse_tree(tree: ast.Module, name: str, trusted: Collection[str]) -> None:
 def _is_allowed(called: str) -> bool:
     root, _, rest = called.partition(".")
     if root == "torch":
-        return rest in _OPERATORS.split()
+        return rest.removesuffix("_") in _OPERATORS.split() or rest in _OPERATORS.split()
     if root == "ops":
         return called in _OPS
-    # Methods are the program's own, whose bodies are read too: tensors have none in this language.
-    return called in _PLAIN_CALLS.split() or bool(rest)
+    # Methods and temporaries (`_12`) are the program's own, whose bodies are read too: tensors have no methods here.
+    return called in _PLAIN_CALLS.split() or bool(rest) or _TEMPORARY.fullmatch(called) is not None
 
 
 def _dotted(node: ast.expr) -> tuple[str, ast.expr]:

@@ -62,8 +62,7 @@ def exported(module: Any, feeds: Mapping[str, np.ndarray]) -> onnx.ModelProto:
     except ModuleNotFoundError as error:
         raise MissingExtra("onnxscript", "torch", "Packing a PyTorch module") from error
     except Exception as error:  # the exporter raises everything there is
-        said = str(error).strip().partition("\n")[0][:200]
-        raise NotCompilable("torch.onnx", f"the exporter refuses it: {said}") from error
+        raise NotCompilable("torch.onnx", f"the exporter refuses it: {_cause(error)}") from error
     if program is None:
         raise NotCompilable("torch.onnx", "the exporter gave nothing")
     model: onnx.ModelProto = program.model_proto
@@ -86,6 +85,14 @@ def scripted(module: Any, feeds: Mapping[str, np.ndarray]) -> bytes:
         written = io.BytesIO()
         torch.jit.save(torch.jit.freeze(made), written)
     return written.getvalue()
+
+
+def _cause(error: BaseException) -> str:
+    """The first line of what went wrong first; the exporter wraps it in advice."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    said = str(error).strip().partition("\n")[0][:200]
+    return f"{type(error).__name__}: {said}"
 
 
 def _traced(module: Any, given: tuple[Any, ...]) -> Any:

@@ -1,6 +1,6 @@
-"""Power and quantile transformers: rising curves, one per column.
+"""Power and quantile transformers and splines: curves, one or more per column.
 
-The graph computes the curve in double; trees behind it compare raw values, moved back through the original's own code.
+The graph computes them in double; trees behind a rising one compare raw values, moved back through the original's code.
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from onnx import TensorProto
 from scipy import stats
+from scipy.interpolate import PPoly
 from scipy.special import boxcox, ndtri
 
 from penstock.bundle.compile.feature import Feature, Features, Mapping
@@ -18,6 +20,7 @@ from penstock.bundle.compile.graph import Graph
 from penstock.bundle.compile.lines import interpolated
 from penstock.bundle.compile.numeric import numbers_only, standard_scaler
 from penstock.bundle.compile.refusal import NotCompilable
+from penstock.bundle.compile.steps import bins_of
 
 _BOUND = 1e-7
 _DEGREE = 24
@@ -160,3 +163,41 @@ def _clenshaw(graph: Graph, at: str, coefficients: np.ndarray) -> str:
         later, now = now, graph.add("Add", [product, graph.constant(np.array(float(coefficient)))])
     last = graph.add("Sub", [graph.add("Mul", [at, now]), later])
     return graph.add("Add", [last, graph.constant(np.array(float(coefficients[0])))])
+
+
+def spline_transformer(graph: Graph, transformer: Any, features: Features, step: str) -> Features:
+    """B-splines of each column: a polynomial per interval, found by the interval's number."""
+    _doubles_only(features, step)
+    if transformer.extrapolation not in ("constant", "linear", "continue"):
+        raise NotCompilable(step, f"splines with extrapolation={transformer.extrapolation!r}")
+    made: list[Feature] = []
+    for index, feature in enumerate(features):
+        out = _spline(graph, feature, transformer.bsplines_[index], transformer.extrapolation)
+        kept = graph.widths[out] - (not transformer.include_bias)
+        made += [Feature(tensor=out, index=place, kind="number") for place in range(kept)]
+    graph.recipe.append(f"{step}: splines as polynomials in double")
+    return tuple(made)
+
+
+def _spline(graph: Graph, feature: Feature, spline: Any, extrapolation: str) -> str:
+    first, last = spline.k, len(spline.t) - spline.k - 1
+    pieces = [PPoly.from_spline((spline.t, of, spline.k)) for of in spline.c.T]
+    knots, polynomials = spline.t[first : last + 1], np.stack([one.c[:, first:last] for one in pieces], axis=2)
+    raw = graph.matrix((feature,))
+    ends = [graph.constant(np.array(float(knots[place]))) for place in (0, -1)]
+    held = raw if extrapolation == "continue" else graph.add("Clip", [raw, *ends], width=1)
+    inner: Features = (Feature(tensor=held, index=0, kind="number"),)
+    place = graph.cast(bins_of(graph, inner, [np.nextafter(knots[1:-1], -np.inf)]), TensorProto.INT64)
+    row = graph.add("Reshape", [place, graph.constant(np.array([-1], np.int64))])
+    start = graph.add("Gather", [graph.constant(knots[:-1].reshape(-1, 1).copy()), row], width=1, axis=0)
+    along = graph.add("Sub", [held, start], width=1)
+    powers = [graph.add("Gather", [graph.constant(np.ascontiguousarray(of)), row], axis=0) for of in polynomials]
+    value, slope = powers[0], None
+    for power in powers[1:]:
+        grown = value if slope is None else graph.add("Add", [value, graph.add("Mul", [slope, along])])
+        slope, value = grown, graph.add("Add", [graph.add("Mul", [value, along]), power])
+    if extrapolation == "linear" and slope is not None:
+        beyond = graph.add("Sub", [raw, held], width=1)
+        value = graph.add("Add", [value, graph.add("Mul", [slope, beyond])])
+    graph.widths[value] = polynomials.shape[2]
+    return value

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression, RidgeClassifier, SGDClassifier
 from sklearn.linear_model._base import LinearClassifierMixin, LinearModel, MultiOutputLinearModel
 
@@ -34,7 +35,7 @@ def is_linear_classifier(estimator: Any) -> bool:
 
 def _is_logistic(estimator: Any) -> bool:
     """Whether the probabilities are the logistic function, or the softmax, of the scores."""
-    return isinstance(estimator, LogisticRegression) or (
+    return isinstance(estimator, LogisticRegression | LinearDiscriminantAnalysis) or (
         isinstance(estimator, SGDClassifier) and estimator.loss == "log_loss"
     )
 
@@ -74,7 +75,7 @@ def _scores(graph: Graph, estimator: Any, features: Features, step: str) -> str:
 
 def _probabilities(graph: Graph, estimator: Any, scores: str) -> str:
     width = graph.widths[scores]
-    if isinstance(estimator, LogisticRegression) and width > 1:
+    if isinstance(estimator, LogisticRegression | LinearDiscriminantAnalysis) and width > 1:
         return graph.add("Softmax", [scores], width=width, axis=1)
     each = graph.add("Sigmoid", [scores], width=width)
     if width == 1:

@@ -34,6 +34,7 @@ from sklearn.preprocessing import (
     PolynomialFeatures,
     PowerTransformer,
     QuantileTransformer,
+    SplineTransformer,
     TargetEncoder,
 )
 from sklearn.svm import SVC, SVR, NuSVC, NuSVR, OneClassSVM
@@ -67,6 +68,7 @@ _TRANSFORMS: dict[type, Transform] = {
     PolynomialFeatures: selection.polynomial_features,
     PowerTransformer: curves.power_transformer,
     QuantileTransformer: curves.quantile_transformer,
+    SplineTransformer: curves.spline_transformer,
     TargetEncoder: encoders.target_encoder,
     TruncatedSVD: selection.projection,
 }

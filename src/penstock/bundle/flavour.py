@@ -7,10 +7,11 @@ from collections.abc import Callable, Collection
 import msgspec
 
 from penstock.bundle.compile import NotCompilable, Proven, blame, compile_graph, last_step, prove
+from penstock.bundle.compression.record import Compression
 from penstock.bundle.load import loaded
 from penstock.bundle.loaders.boosted_pipeline import NativeFile, boosted_file
 from penstock.bundle.loaders.onnx import load_onnx
-from penstock.bundle.loaders.sklearn import dump_skops
+from penstock.bundle.loaders.sklearn import SklearnPredictor, dump_skops
 from penstock.bundle.predictor import Predictor
 from penstock.bundle.speed import is_slower, measured, said
 from penstock.bundle.subject import Subject
@@ -23,7 +24,7 @@ class Built(msgspec.Struct, frozen=True, kw_only=True):
     """The model file, its loaded predictor, the verdict, and the rows that the proof made against it.
 
     `original` is what the proof compared it with, where that is not the subject's own original but what was made of it
-    (a net in double).
+    (a net in double). `compression` is what was done to make the model smaller, if anything was.
     """
 
     verdict: Verdict
@@ -33,6 +34,7 @@ class Built(msgspec.Struct, frozen=True, kw_only=True):
     predictor: Predictor
     adversarial: Columns
     original: Predictor | None = None
+    compression: Compression | None = None
 
 
 def build(subject: Subject, *, budget: int, trusted: Collection[str] = (), progress: Callable[[str], None]) -> Built:
@@ -60,7 +62,7 @@ def build(subject: Subject, *, budget: int, trusted: Collection[str] = (), progr
     )
     if not proven.proof.is_exact:
         progress("looking for the step that differs")
-        return _native(subject, blame(subject.original, proven, subject.schema), proven, trusted)
+        return _native(subject, blame(_fitted(subject), proven, subject.schema), proven, trusted)
     progress("timing original and graph")
     speed = measured(subject.original, candidate, subject.columns)
     if is_slower(speed):
@@ -78,6 +80,10 @@ def build(subject: Subject, *, budget: int, trusted: Collection[str] = (), progr
 
 _FASTER_NATIVE = "It stays native: as exact, and faster. Nothing needs to be done"
 _STAYS_NATIVE = "It stays native: exact, but slower. docs/exactness.md lists what is compiled"
+
+
+def _fitted(subject: Subject) -> SklearnPredictor:
+    return SklearnPredictor(subject.estimator, subject.schema, subject.outputs)
 
 
 def _native(subject: Subject, why: Blame, proven: Proven | None, trusted: Collection[str]) -> Built:

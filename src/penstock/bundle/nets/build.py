@@ -13,7 +13,7 @@ from penstock.bundle.load import loaded
 from penstock.bundle.loaders.net import NetPredictor, feeds_of
 from penstock.bundle.loaders.onnx import OnnxPredictor, load_onnx
 from penstock.bundle.nets.graph import graph_of
-from penstock.bundle.nets.model import NetModel
+from penstock.bundle.nets.model import NetModel, Opened
 from penstock.bundle.predictor import Predictor
 from penstock.bundle.subject import Subject
 from penstock.bundle.verdict import Blame, Verdict
@@ -43,7 +43,7 @@ def build_net(subject: Subject, *, trusted: Collection[str] = (), progress: Call
         return _compiled(data, candidate, proven, ("the net's own graph, its probabilities in double",))
     if net.opened.doubled is not None:
         progress("single precision is too rough here: the same net in double")
-        built = _in_double(subject, progress)
+        built = _in_double(subject, net.opened.doubled, progress)
         if built is not None:
             return built
     offence = proven.proof.offence
@@ -82,13 +82,14 @@ def proven_on(subject: Subject, original: Predictor, candidate: Predictor, progr
     )
 
 
-def _in_double(subject: Subject, progress: Callable[[str], None]) -> Built | None:
+def _in_double(
+    subject: Subject, doubled: Callable[[], Opened], progress: Callable[[str], None]
+) -> Built | None:  # fmt: skip
     """The net in double, proven against its own double, where that one is the net itself but for float32's rounding:
     no label of the sample differs, and no number by more than `MOST_ROUNDED`.
     """
     net = net_of(subject)
-    assert net.opened.doubled is not None
-    opened = net.opened.doubled()
+    opened = doubled()
     spec = msgspec.structs.replace(net.spec, inputs=opened.inputs)
     double = msgspec.structs.replace(
         subject,

@@ -25,6 +25,7 @@ except ModuleNotFoundError as error:
     raise MissingExtra("torch", "torch", "Packing a PyTorch module") from error
 
 _OPSET = 20
+_CHATTY = ("torch", "torch.onnx", "torch.fx", "torch.export", "torch.fx.experimental.symbolic_shapes")
 SCORES = "scores"
 
 
@@ -107,13 +108,16 @@ def _traced(module: Any, given: tuple[Any, ...]) -> Any:
 
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
-    """Without the exporter's warnings of its own insides, and its log lines of libraries that it would like."""
-    log = logging.getLogger("torch.onnx")
-    before = log.level
-    with warnings.catch_warnings():
+    """Without what the exporter prints, logs and warns of: its own insides, and libraries that it would like."""
+    logs = [logging.getLogger(name) for name in _CHATTY]
+    before = [log.level for log in logs]
+    unread = io.StringIO()
+    with warnings.catch_warnings(), contextlib.redirect_stdout(unread), contextlib.redirect_stderr(unread):
         warnings.simplefilter("ignore")
-        log.setLevel(logging.ERROR)
+        for log in logs:
+            log.setLevel(logging.CRITICAL)
         try:
             yield
         finally:
-            log.setLevel(before)
+            for log, level in zip(logs, before, strict=True):
+                log.setLevel(level)

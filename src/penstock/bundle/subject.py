@@ -22,8 +22,7 @@ from penstock.schema.infer import infer
 
 _ROUND_TRIP_ROWS = 5_000
 _SAME = 1e-9
-_NEVER_SEEN = ("a value that no training row has", "~~~ nor this")
-"""Two: XGBoost takes an unknown category for the next one in the order of bytes, and refuses what comes after all."""
+_NEVER_SEEN = "a value that no training row has"
 
 
 class Subject(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,12 +126,23 @@ def with_unknowns_asked(estimator: Any, schema: Schema, *, outputs: OutputSpec, 
 
 
 def _asked(field: Field, original: SklearnPredictor, row: Columns) -> Field:
-    for unseen in _NEVER_SEEN:
-        try:
-            original.run({**row, field.name: np.array([unseen], dtype=object)})
-        except PenstockError:
-            return field
+    if field.dtype == "category" and _mistakes_unknowns(original.estimator):
+        return field
+    try:
+        original.run({**row, field.name: np.array([_NEVER_SEEN], dtype=object)})
+    except PenstockError:
+        return field
     return msgspec.structs.replace(field, on_unknown="accept")
+
+
+def _mistakes_unknowns(estimator: Any) -> bool:
+    """Whether a category that it does not know may be answered as if it were another one.
+
+    XGBoost 3.2 looks categories up by bisection and does not ask whether what it found is equal.
+    """
+    while hasattr(estimator, "steps") or hasattr(estimator, "best_estimator_"):
+        estimator = estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator.best_estimator_
+    return type(estimator).__module__.partition(".")[0] == "xgboost"
 
 
 def require_round_trip(estimator: Any, sample: Any, original: SklearnPredictor, columns: Columns) -> None:

@@ -91,7 +91,7 @@ def xgboost_trees(estimator: Any, step: str = "") -> XgboostTrees:
         target=np.array(boosting["model"]["tree_info"], np.int64),
         start=_start(type(booster), model, int(learner["learner_model_param"]["num_feature"])),
         objective=str(learner["objective"]["name"]),
-        categories=_categories(boosting["model"].get("cats", {}).get("enc", [])),
+        categories=_categories(boosting["model"].get("cats", {}).get("enc", []), step),
         coded=frozenset(place for place, kind in enumerate(kinds) if kind == "c"),
     )
 
@@ -129,14 +129,20 @@ def _start(kind: Callable[[], Any], model: dict[str, Any], width: int) -> np.nda
     return np.asarray(margin, dtype=np.float32).ravel()
 
 
-def _categories(encodings: list[dict[str, Any]]) -> dict[int, tuple[object, ...]]:
-    """Texts are stored as bytes with offsets, numbers as they are."""
+def _categories(encodings: list[dict[str, Any]], step: str) -> dict[int, tuple[object, ...]]:
+    """Texts are stored as bytes with offsets, numbers as they are.
+
+    XGBoost 3.2 counts the offsets in characters and the bytes in UTF-8: beyond ASCII its texts are cut up, and which
+    category a code stands for is known to its own dictionary alone.
+    """
     found: dict[int, tuple[object, ...]] = {}
     for place, of in enumerate(encodings):
         if "type" in of:
             found[place] = tuple(of["values"])
         elif of["offsets"]:
             text = bytes(code % 256 for code in of["values"])
+            if not text.isascii():
+                raise NotCompilable(step, "categories beyond ASCII, which XGBoost stores cut up")
             ends = zip(of["offsets"], of["offsets"][1:], strict=False)
             found[place] = tuple(text[start:end].decode() for start, end in ends)
     return found

@@ -8,6 +8,7 @@ import typer
 
 from penstock.cli.bundles import inspect, pack, verify
 from penstock.cli.demo import demo
+from penstock.cli.doctor import doctor
 from penstock.cli.imports import import_model
 from penstock.cli.predict import predict
 from penstock.cli.screen import fail
@@ -32,6 +33,7 @@ app.command("inspect")(inspect)
 app.command("verify")(verify)
 app.command("serve")(serve)
 app.command("predict")(predict)
+app.command("doctor")(doctor)
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from penstock.bundle.compile.lattice import lattice_of
 from penstock.bundle.compile.rows import count_of, joined, repeated, taken, with_values
+from penstock.bundle.compile.unicode_texts import worded_texts
 from penstock.schema import Columns, Field, Schema
 
 _BASES = 32
@@ -23,7 +24,7 @@ def adversarial_rows(columns: Columns, schema: Schema, *, seed: int = 0) -> dict
     return {
         "missing": _missing(bases, schema),
         "category": _categories(bases, columns, schema),
-        "unknown": _unknown(bases, schema),
+        "unknown": _unknown(bases, columns, schema),
         "extreme": _extremes(bases, columns, schema),
     }
 
@@ -65,13 +66,14 @@ def _categories(bases: Columns, columns: Columns, schema: Schema) -> Columns:
     return joined(parts)
 
 
-def _unknown(bases: Columns, schema: Schema) -> Columns:
+def _unknown(bases: Columns, columns: Columns, schema: Schema) -> Columns:
     """Texts that no training row had, where the schema lets them through."""
     parts = [taken(bases, np.zeros(0, np.int64))]
     for field in schema.fields:
         is_open = field.type == "string" and field.allowed is None
         if is_open or (field.type == "category" and (field.on_unknown == "accept" or field.allowed is None)):
-            parts.append(_varied(bases, field.name, [*_STRANGE_TEXTS, *_near(field)]))
+            worded = worded_texts(columns[field.name]) if field.type == "string" else []
+            parts.append(_varied(bases, field.name, [*_STRANGE_TEXTS, *_near(field), *worded]))
     return joined(parts)
 
 

@@ -121,9 +121,11 @@ def _inside(row: _Row, part: Any, features: Features, at: tuple[Any, str]) -> st
     if isinstance(part, FeatureUnion):
         return next(filter(None, (_in_steps(row, [step], features, at) for step in part.transformer_list)), None)
     if isinstance(part, ColumnTransformer):
-        for name, fitted, _ in part.transformers_:
+        for name, fitted, columns in part.transformers_:
             places = part._transformer_to_input_indices[name]
-            chosen = values.iloc[:, places] if hasattr(values, "iloc") else values[:, places]
+            # A column by its bare name goes in as texts, not as a table of one column.
+            wanted = places[0] if isinstance(columns, str) else places
+            chosen = values.iloc[:, wanted] if hasattr(values, "iloc") else values[:, wanted]
             found = _in_steps(row, [(name, fitted)], tuple(features[place] for place in places), (chosen, path))
             if found:
                 return found

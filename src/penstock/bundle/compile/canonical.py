@@ -1,6 +1,7 @@
 """The finished graph: raw fields packed into two inputs, dead nodes gone, names by position, always the same bytes.
 
-The inputs are `numbers` (float64 `[n, k]`) and `texts` (string `[n, m]`): handing over two arrays costs a third of
+The inputs are `numbers` (float64 `[n, k]`), `texts` (string `[n, m]`) and, for bags of words, `lowered` (texts in lower
+case, by Python's `str.lower`): handing over two arrays costs a third of
 handing over twelve. The metadata `penstock.numbers` and `penstock.texts` name their fields, as JSON lists.
 """
 
@@ -13,7 +14,19 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from penstock.bundle.compile.answers import Answer
-from penstock.bundle.compile.graph import FIELD, FOREIGN, ML, OPSET, OPSET_ML, PICK, Graph, inner_graphs, reads
+from penstock.bundle.compile.graph import (
+    FIELD,
+    FOREIGN,
+    LOWERED,
+    MICROSOFT,
+    ML,
+    OPSET,
+    OPSET_ML,
+    PICK,
+    Graph,
+    inner_graphs,
+    reads,
+)
 from penstock.bundle.outputs import OutputSpec
 from penstock.schema import Schema
 
@@ -27,7 +40,12 @@ def finished(graph: Graph, answer: Answer, schema: Schema, outputs: OutputSpec) 
     nodes = _living(graph.nodes, set(ends))
     texts = {field.name for field in schema.fields if field.type in ("string", "category", "timestamp")}
     fields = _fields_of(nodes)
-    packed = {"numbers": [f for f in fields if f not in texts], "texts": [f for f in fields if f in texts]}
+    lowered = [f for f in fields if f.endswith(LOWERED)]
+    packed = {
+        "numbers": [f for f in fields if f not in texts and f not in lowered],
+        "texts": [f for f in fields if f in texts],
+        **({"lowered": lowered} if lowered else {}),
+    }
     writer = _Writer(graph, packed)
     for node in nodes:
         writer.write(node, ends)
@@ -39,9 +57,15 @@ def finished(graph: Graph, answer: Answer, schema: Schema, outputs: OutputSpec) 
         list(writer.constants.values()),
     )
     opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(ML, OPSET_ML)]
+    if any(node.domain == MICROSOFT for node in nodes):
+        opsets.append(helper.make_opsetid(MICROSOFT, 1))
     model = helper.make_model(made, opset_imports=opsets, ir_version=_IR_VERSION, producer_name="penstock")
     helper.set_model_props(
-        model, {f"penstock.{name}": json.dumps(of, ensure_ascii=False) for name, of in packed.items()}
+        model,
+        {
+            f"penstock.{name}": json.dumps([f.removesuffix(LOWERED) for f in of], ensure_ascii=False)
+            for name, of in packed.items()
+        },
     )
     return model
 

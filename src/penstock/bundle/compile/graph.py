@@ -24,6 +24,11 @@ PICK = "Pick"
 FIELD = "field:"
 """How the names of virtual tensors begin: the raw fields, by name."""
 
+LOWERED = "\nlowered"
+"""How the name of a raw text field ends where Python's `str.lower` of it is meant."""
+
+MICROSOFT = "com.microsoft"
+
 FOREIGN = "foreign"
 """How the names of tensors begin that a converter of skl2onnx gave; loops within refer to them, so they are kept."""
 
@@ -135,6 +140,11 @@ def inner_graphs(node: onnx.NodeProto) -> list[onnx.GraphProto]:
 def field_tensor(name: str) -> str:
     """The virtual tensor of a raw field."""
     return FIELD + name
+
+
+def lowered_field(tensor: str) -> str:
+    """The virtual tensor of a raw text field in lower case."""
+    return tensor + LOWERED
 
 
 def is_field(tensor: str) -> bool:

@@ -23,6 +23,7 @@ from sklearn.ensemble import (
     VotingClassifier,
     VotingRegressor,
 )
+from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.multioutput import MultiOutputRegressor
 from sklearn.naive_bayes import BernoulliNB, ComplementNB, GaussianNB, MultinomialNB
@@ -50,6 +51,7 @@ from penstock.bundle.compile import (
     stacks,
     steps,
     support,
+    words,
 )
 from penstock.bundle.compile.answers import Answer
 from penstock.bundle.compile.committees import Lower
@@ -61,6 +63,7 @@ Finish: TypeAlias = Callable[[Graph, Any, Features, str], Answer]
 
 _TRANSFORMS: dict[type, Transform] = {
     Binarizer: steps.binarizer,
+    CountVectorizer: words.count_vectorizer,
     IncrementalPCA: selection.projection,
     KBinsDiscretizer: steps.bins_discretizer,
     Normalizer: selection.normalizer,
@@ -70,6 +73,7 @@ _TRANSFORMS: dict[type, Transform] = {
     QuantileTransformer: curves.quantile_transformer,
     SplineTransformer: curves.spline_transformer,
     TargetEncoder: encoders.target_encoder,
+    TfidfVectorizer: words.tfidf_vectorizer,
     TruncatedSVD: selection.projection,
 }
 

@@ -83,7 +83,13 @@ def _in_column_transformer(part: Any, seen: Seen) -> Iterator[Site]:
     for name, fitted, columns in part.transformers_:
         places = part._transformer_to_input_indices[name]
         if not isinstance(fitted, str) and len(places):
-            yield from sites_of(fitted, Seen(seen, partial(_taken, places[0] if isinstance(columns, str) else places)))
+            yield from sites_of(
+                fitted,
+                Seen(
+                    seen,
+                    partial(_taken, places[0] if np.ndim(columns) == 0 and not isinstance(columns, slice) else places),
+                ),
+            )
 
 
 def _taken(places: Any, rows: Any) -> Any:

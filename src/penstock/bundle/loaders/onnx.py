@@ -20,6 +20,8 @@ from penstock.schema.columns import MISSING_TEXT
 
 _DTYPES = {"tensor(double)": np.float64, "tensor(float)": np.float32, "tensor(int64)": np.int64}
 _ONLY_FATAL = 4
+LOWERED = "lowered"
+"""The packed input whose texts arrive in lower case, by Python's own rules."""
 ALONE: Final = "penstock:alone"
 """Metadata of a graph whose answer for a row would depend on the rows beside it: it is run one row at a time."""
 
@@ -27,7 +29,7 @@ ALONE: Final = "penstock:alone"
 class OnnxPredictor:
     """Checked columns in, the graph's outputs out. Thread-safe: ONNX Runtime's `run` is.
 
-    Two kinds of inputs: the packed ones of our own graphs (`numbers` and `texts`, whose fields the metadata name), and
+    Two kinds of inputs: the packed ones of our own graphs (`numbers`, `texts`, `lowered`; the metadata name their fields), and
     one `[n, 1]` (or `[n]`) tensor per field of any other graph, named like the field.
     """
 
@@ -112,7 +114,8 @@ def _feed_of(
         raise BundleRefused(f"model.onnx: the input {name!r} reads {unknown}, which the schema does not have")
     shape = (-1,) if len(node.shape) == 1 else (-1, 1)
     if node.type == "tensor(string)":
-        return name, _texts_feed(names, [fields[field] for field in names], shape)
+        feed = _texts_feed(names, [fields[field] for field in names], shape)
+        return name, _lowered_feed(feed) if name == LOWERED and held is not None else feed
     if node.type not in _DTYPES:
         raise BundleRefused(f"model.onnx: the input {name!r} is a {node.type}; expected numbers or strings")
     return name, _numbers_feed(names, _DTYPES[node.type], shape)
@@ -153,3 +156,13 @@ def _texts_feed(names: list[str], fields: list[Field], shape: tuple[int, ...]) -
         return flat.reshape(count, -1).T if count > 1 else flat.reshape(shape)
 
     return feed
+
+
+def _lowered_feed(feed: Callable[[Columns], np.ndarray]) -> Callable[[Columns], np.ndarray]:
+    def lowered(columns: Columns) -> np.ndarray:
+        texts = feed(columns)
+        made = np.empty(texts.shape, dtype=object)
+        made.ravel()[:] = [text.lower() for text in texts.ravel()]
+        return made
+
+    return lowered

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import ipaddress
 import logging
 import signal
 import socket
 import time
 from asyncio import Runner
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -18,73 +17,114 @@ import msgspec
 import uvicorn
 import uvloop
 
+from penstock.address import BACKLOG, listen, require_safe_address, url_of
 from penstock.audit import AuditLog, recover
 from penstock.bundle.bundle import Bundle
 from penstock.errors import SettingsError
 from penstock.runtime import Host, Model
+from penstock.server.curl import curl_line
 from penstock.server.http.asgi import HttpApp
 from penstock.server.http.connection import Http1
 from penstock.server.http.cors import Cors
 from penstock.server.http.lane import Lane
-from penstock.server.http.pages import Pages
+from penstock.server.http.pages import MetricsText, Pages
 from penstock.server.http.predictions import Predictions
 from penstock.server.measures import Measures
 from penstock.server.predict import Predict
 from penstock.settings import ServerSettings, Settings
-from penstock.telemetry import Registry
+from penstock.started import Served, Started
+from penstock.telemetry import FamilyState, Registry, process_state
 
 _LOG = logging.getLogger("penstock")
-_BACKLOG = 2048
 
 
-class Started(msgspec.Struct, frozen=True):
-    """A server that answers: where, what it serves, and where its records go."""
+class Assembled(msgspec.Struct, frozen=True):
+    """The object graph of one worker, ready to run: `config` has the application and the connections' class."""
 
-    host: str
-    port: int
     models: list[Model]
-    segment: Path
-
-    @property
-    def url(self) -> str:
-        """The address of the data port."""
-        return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+    registry: Registry
+    log: AuditLog
+    runner: Runner
+    config: uvicorn.Config
 
 
 def serve(settings: Settings, bundles: Sequence[Path], *, on_start: Callable[[Started], None]) -> None:
-    """Serve `bundles` until SIGTERM or SIGINT. Blocks.
+    """Serve `bundles` in this process until SIGTERM or SIGINT. Blocks.
 
     Several bundles of one name become its versions 1, 2, … in the given order; the first is the champion. Raises
     SettingsError, BundleRefused, MissingExtra, SegmentError.
     """
     require_safe_address(settings.server)
+    with assembled(settings, bundles) as parts, listen(settings.server) as listener:
+
+        def started() -> None:
+            url = url_of(listener)
+            on_start(Started(url, 1, served(parts.models, url), str(parts.log.path)))
+
+        parts.runner.run(serve_until_stopped(TellingServer(parts.config, started), parts.log, [listener]))
+
+
+@contextlib.contextmanager
+def assembled(
+    settings: Settings, bundles: Sequence[Path], *, worker: int = 0, metrics: MetricsText | None = None
+) -> Iterator[Assembled]:
+    """Everything that answers, built and taken down in reverse. `metrics` gives the text of `/metrics`, where it is not
+    this process' own numbers alone. Raises as `serve` does.
+    """
     registry = Registry()
     measures = Measures(registry)
     models = load_models(bundles, settings, measures)
     audit = Path(settings.home) / "audit"
-    for repair in recover(audit):
-        if repair.broken is not None:
-            _LOG.error("audit: %s is broken and was left as it is: %s", repair.path, repair.broken)
-        elif repair.cut_bytes:
-            _LOG.warning("audit: cut a torn tail of %d bytes off %s", repair.cut_bytes, repair.path)
+    _mend(audit)
     with contextlib.ExitStack() as stack:
         host = stack.enter_context(
             contextlib.closing(Host(models, default_model=settings.server.default_model, on_run=measures.ran))
         )
         _require_default_model(settings.server, host)
-        listener = stack.enter_context(_listen(settings.server))
         runner = stack.enter_context(Runner(loop_factory=uvloop.new_event_loop))
-        log = AuditLog(audit, rule=settings.audit.on_failure, segment_bytes=settings.audit.segment_bytes,
-                       registry=registry)  # fmt: skip
+        log = AuditLog(
+            audit,
+            worker=worker,
+            rule=settings.audit.on_failure,
+            segment_bytes=settings.audit.segment_bytes,
+            registry=registry,
+        )
         predict = Predict(host, log, measures=measures, on_bug=_log_bug, max_rows=settings.server.max_rows)
-        config = _uvicorn_config(settings, predict, Pages(host, registry, info=_info(settings)))
-
-        def started() -> None:
-            address = listener.getsockname()
-            on_start(Started(address[0], address[1], models, log.path))
-
+        pages = Pages(host, metrics or own_metrics(registry, worker), info=_info(settings))
         _calm_collector()
-        runner.run(_serve_until_stopped(_Server(config, started), log, listener))
+        yield Assembled(models, registry, log, runner, _uvicorn_config(settings, predict, pages))
+
+
+def served(models: Sequence[Model], url: str) -> list[Served]:
+    """What is said of `models`, which answer at `url`."""
+    return [
+        Served(model.name, model.version, model.bundle.flavour, model.cost_us, curl_line(url, model))
+        for model in models
+    ]
+
+
+def own_metrics(registry: Registry, worker: int) -> MetricsText:
+    """The metrics of this process alone."""
+
+    async def text() -> str:
+        every = Registry()
+        every.merge(counted(registry, worker))
+        return every.text()
+
+    return text
+
+
+def counted(registry: Registry, worker: int) -> list[FamilyState]:
+    """What this process has counted, its own memory and time included."""
+    return [*registry.state(), *process_state({"worker": str(worker)})]
+
+
+def _mend(audit: Path) -> None:
+    for repair in recover(audit):
+        if repair.broken is not None:
+            _LOG.error("audit: %s is broken and was left as it is: %s", repair.path, repair.broken)
+        elif repair.cut_bytes:
+            _LOG.warning("audit: cut a torn tail of %d bytes off %s", repair.cut_bytes, repair.path)
 
 
 def load_models(bundles: Sequence[Path], settings: Settings, measures: Measures | None = None) -> list[Model]:
@@ -107,26 +147,6 @@ def load_models(bundles: Sequence[Path], settings: Settings, measures: Measures 
     return models
 
 
-def require_safe_address(server: ServerSettings) -> None:
-    """Raise SettingsError for an address off loopback, unless `insecure` is said: there are no keys yet."""
-    if server.insecure or is_loopback(server.host):
-        return
-    raise SettingsError(
-        f"server.host is {server.host}, which others can reach, and there is no authentication: "
-        f"listen on 127.0.0.1 behind a proxy that authenticates, or say --insecure"
-    )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach `host`."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 def _calm_collector() -> None:
     """Leave what is loaded out of garbage collection, and collect after 50,000 new objects rather than 700.
 
@@ -138,7 +158,7 @@ def _calm_collector() -> None:
     gc.set_threshold(50_000, 20, 50)
 
 
-class _Server(uvicorn.Server):
+class TellingServer(uvicorn.Server):
     """uvicorn, telling when it listens."""
 
     def __init__(self, config: uvicorn.Config, on_start: Callable[[], None]) -> None:
@@ -150,13 +170,14 @@ class _Server(uvicorn.Server):
         self._on_start()
 
 
-async def _serve_until_stopped(server: _Server, log: AuditLog, listener: socket.socket) -> None:
+async def serve_until_stopped(server: TellingServer, log: AuditLog, listeners: list[socket.socket]) -> None:
+    """Run `server` on `listeners`, the log open around it, until it is told to stop."""
     # uvicorn raises the signal again once it has stopped; by then the log must still be closed in order. And a signal
     # that comes before uvicorn listens for it must not be lost.
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, server.handle_exit)
     async with log:
-        await server.serve(sockets=[listener])
+        await server.serve(sockets=listeners)
 
 
 def _log_bug(request_id: str, bug: Exception) -> None:
@@ -185,25 +206,10 @@ def _uvicorn_config(settings: Settings, predict: Predict, pages: Pages) -> uvico
         log_config=None,
         server_header=False,
         proxy_headers=False,
-        backlog=_BACKLOG,
+        backlog=BACKLOG,
         timeout_keep_alive=max(1, round(server.keep_alive_s)),
         timeout_graceful_shutdown=max(1, round(server.drain_s)),
     )
-
-
-def _listen(server: ServerSettings) -> socket.socket:
-    family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((server.host, server.port))
-        listener.listen(_BACKLOG)
-    except OSError as error:
-        listener.close()
-        raise SettingsError(
-            f"cannot listen on {server.host}:{server.port}: {error.strerror}; choose another with --port"
-        ) from error
-    return listener
 
 
 def _require_default_model(server: ServerSettings, host: Host) -> None:

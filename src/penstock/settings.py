@@ -54,6 +54,9 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
         int,
         Meta(ge=1, le=3_600_000, description="Longest time for a request; the caller's `X-Deadline-Ms` shortens it."),
     ] = 30_000
+    workers: Annotated[
+        int, Meta(ge=1, le=256, description="Worker processes that share the port; 1 serves in the first process.")
+    ] = 1
     fast_lane: Annotated[
         bool, Meta(description="Answer plain predictions without ASGI; off, every request takes the same slow path.")
     ] = True

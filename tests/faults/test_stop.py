@@ -73,6 +73,8 @@ def test_a_slow_run_is_waited_for(bundles: dict[str, Path], tmp_path: Path) -> N
     """A call that is with a model in another thread when the server stops is answered and recorded."""
     body = msgspec.json.encode({"columns": {"x": [5.0] * 10_000}})
     with running([bundles["growth"]], tmp_path) as server, server.connect() as connection:
+        connection.sendall(request("/v1/models/growth/predict", msgspec.json.encode({"instances": [{"x": 5.0}]})))
+        assert 200 == read_answer(connection).status  # so that the connection is accepted
         connection.sendall(request("/v1/models/growth/predict", body))
         server.process.terminate()
         answer = read_answer(connection)

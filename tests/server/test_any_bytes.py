@@ -15,6 +15,7 @@ import uvloop
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from penstock.app import own_metrics
 from penstock.audit import AuditLog, Record, read_record
 from penstock.runtime import Host, open_model
 from penstock.server.http.asgi import HttpApp
@@ -61,7 +62,7 @@ def ask(bundles: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> I
         log = AuditLog(tmp_path_factory.mktemp("fuzz") / "audit", registry=registry)
         log.open(runner.get_loop())
         predict = Predict(host, log, measures=measures, on_bug=lambda *bug: bugs.append(bug), max_rows=20)
-        pages = Pages(host, registry, info={})
+        pages = Pages(host, own_metrics(registry, 0), info={})
         app = HttpApp(
             Predictions(predict, max_body_bytes=5000, deadline_ms=30_000), pages, Cors(("https://a.example",))
         )

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from penstock.app import own_metrics
 from penstock.errors import MethodNotAllowed, NotFound
 from penstock.runtime import Host
-from penstock.server.http.pages import Pages
+from penstock.server.http.pages import METRICS, Pages
 from penstock.server.http.predictions import Predictions
 from penstock.server.http.routes import ROUTES, Permission, Route, match
 from penstock.telemetry import Registry
@@ -27,9 +28,9 @@ def test_each_route_declares_a_permission() -> None:
 
 def test_each_answer_is_known() -> None:
     """What a route names is a protocol of the application or a page, and there is no page without a route."""
-    pages = Pages(Host([]), Registry(), info={})
+    pages = Pages(Host([]), own_metrics(Registry(), 0), info={})
     predictions = Predictions(None, max_body_bytes=1, deadline_ms=1)  # type: ignore[arg-type]
-    known = {**predictions._faces, **pages._answers}
+    known = {**predictions._faces, **pages._answers, METRICS: None}
     assert {route.answer for route in ROUTES} == set(known)
 
 

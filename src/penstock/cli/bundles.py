@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +16,12 @@ if TYPE_CHECKING:
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of tables.")]
 BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle: a directory or a .penstock file.")]
+
+
+class Tracker(enum.StrEnum):
+    """Where `--log-to` records."""
+
+    mlflow = "mlflow"
 
 
 def pack(
@@ -34,6 +41,11 @@ def pack(
         str | None, typer.Option(help="What compression must not lose: accuracy or r2 if unsaid.")
     ] = None,
     max_loss: Annotated[float, typer.Option(help="How much of the metric compression may lose.")] = 0.005,
+    log_to: Annotated[
+        Tracker | None, typer.Option(help="Record parameters, metrics, artifacts and the bundle in a run there.")
+    ] = None,
+    tracking_uri: Annotated[str | None, typer.Option(help="The MLflow server. [default: MLflow's own]")] = None,
+    experiment: Annotated[str | None, typer.Option(help="The MLflow experiment. [default: Default]")] = None,
     allow_unsafe: Annotated[
         bool, typer.Option("--allow-unsafe", help="Unpickle MODEL: this runs whatever code is in the file.")
     ] = False,
@@ -46,8 +58,11 @@ def pack(
     """
     from penstock.bundle.importers.apart import Limits
     from penstock.bundle.importers.carry import bring_in, kind_of
+    from penstock.bundle.importers.mlflow_client import log_bundle, require_mlflow
     from penstock.bundle.importers.order import Order
 
+    if log_to is not None:
+        require_mlflow()
     if not model.exists():
         raise FileNotFoundError(f"{model}: there is nothing at this path")
     order = Order(
@@ -68,7 +83,12 @@ def pack(
     )
     with progress(quiet=json) as step:
         bundle = bring_in(order, step, allow_unsafe=allow_unsafe, limits=Limits())
+        if log_to is not None:
+            step("recording in MLflow")
+            run = log_bundle(bundle, tracking_uri=tracking_uri, experiment=experiment)
     show_packed(bundle, as_json=json)
+    if log_to is not None and not json:
+        console().print(f"MLflow run: {run}")
 
 
 def _quantize(said: str | None) -> Quantize | None:

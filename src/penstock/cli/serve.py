@@ -10,7 +10,7 @@ import typer
 from penstock.cli.screen import console, print_table
 
 if TYPE_CHECKING:
-    from penstock.app import Started
+    from penstock.started import Started
 
 
 def serve(
@@ -21,6 +21,7 @@ def serve(
     home: Annotated[str | None, typer.Option(help="Where data live. [default: ./penstock-home]")] = None,
     host: Annotated[str | None, typer.Option(help="The address to listen on. [default: 127.0.0.1]")] = None,
     port: Annotated[int | None, typer.Option(help="The port; 0 takes a free one. [default: 8080]")] = None,
+    workers: Annotated[int | None, typer.Option(help="Worker processes that share the port. [default: 1]")] = None,
     default_model: Annotated[str | None, typer.Option(help="The model of calls that name none.")] = None,
     insecure: Annotated[
         bool | None, typer.Option("--insecure", help="Listen where others can reach it, without authentication.")
@@ -42,6 +43,7 @@ def serve(
         "server.port": port,
         "server.default_model": default_model,
         "server.insecure": insecure,
+        "server.workers": workers,
     }
     loaded = from_environment(flags={key: value for key, value in flags.items() if value is not None}, file=config)
     if print_settings:
@@ -50,20 +52,21 @@ def serve(
         return
     if not bundle:
         raise typer.BadParameter("give at least one --bundle; `penstock demo` shows how one is made")
-    from penstock.app import serve as run
-    from penstock.cli.logs import set_up_logs
+    from penstock.logs import set_up_logs
 
     set_up_logs(loaded.settings.log)
+    if loaded.settings.server.workers > 1:
+        from penstock.workers.supervisor import supervise as run
+    else:
+        from penstock.app import serve as run
     run(loaded.settings, bundle, on_start=_announce)
 
 
 def _announce(started: Started) -> None:
-    from penstock.server.curl import curl_line
-
     screen = console()
-    screen.print(f"penstock serves at [bold]{started.url}[/]   (docs: {started.url}/docs)")
+    by = "" if started.workers == 1 else f" by {started.workers} workers"
+    screen.print(f"penstock serves at [bold]{started.url}[/]{by}   (docs: {started.url}/docs)")
     for model in started.models:
-        cost = f"{model.cost_us:,.0f} µs a row"
-        screen.print(f"  {model.name} version {model.version}, {model.bundle.manifest.flavour}, {cost}")
+        screen.print(f"  {model.name} version {model.version}, {model.flavour}, {model.cost_us:,.0f} µs a row")
     screen.print(f"records: {started.segment}")
-    screen.print(curl_line(started.url, started.models[0]), markup=False)
+    screen.print(started.models[0].curl, markup=False)

@@ -1,7 +1,8 @@
 """Tick batching: what has arrived when the loop is free goes in one run, and nobody ever waits for company.
 
 A model that is slower than `POOL_FROM_US` a row, or a run that would take longer than `LONG_RUN_US`, goes to a thread
-instead, and the next batch is what has piled up meanwhile. Only rows of one version merge, checked before; a failing merged run is repeated caller by caller.
+instead, and the next batch is what has piled up meanwhile. Only rows of one version merge, checked before; a failing
+merged run is repeated caller by caller.
 """
 
 from __future__ import annotations

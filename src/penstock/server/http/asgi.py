@@ -40,7 +40,7 @@ class HttpApp:
         if asked is not None:
             await self._answer(scope, receive, send, self._predictions.call(*asked, scope["headers"]))
         else:
-            page = self._pages.page(found[0].answer, found[1])
+            page = await self._pages.page(found[0].answer, found[1])
             await _send(send, page.status, [*page.headers, *self._cors.headers(scope)], page.body)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send, call: Call) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any
@@ -18,10 +18,16 @@ from penstock.schema.json_schema import example_row, json_schema
 from penstock.server.docs_page import DOCS_HEADERS, docs_page
 from penstock.server.failures import HTTP_STATUS, error_body
 from penstock.server.openapi import ModelDoc, openapi_document
-from penstock.telemetry import CONTENT_TYPE, Registry, process_state
+from penstock.telemetry import CONTENT_TYPE
 
 Headers = tuple[tuple[bytes, bytes], ...]
 _JSON: Headers = ((b"content-type", b"application/json"),)
+
+
+MetricsText = Callable[[], Awaitable[str]]
+"""Gives the text of `/metrics`: of this process, or of all workers."""
+
+METRICS = "metrics"
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -35,15 +41,14 @@ class Page(msgspec.Struct, frozen=True):
 class Pages:
     """Answers the routes that run no model. `info` is what `/v1/info` says beyond the build."""
 
-    def __init__(self, host: Host, registry: Registry, *, info: Mapping[str, object]) -> None:
+    def __init__(self, host: Host, metrics: MetricsText, *, info: Mapping[str, object]) -> None:
         self._host = host
-        self._registry = registry
+        self._metrics_text = metrics
         self._info = dict(info)
         self._answers: dict[str, Callable[[Mapping[str, str]], Page]] = {
             "health": self._health,
             "live": lambda names: _json({"status": "live"}),
             "ready": self._ready,
-            "metrics": self._metrics,
             "model_version": self._model_version,
             "models": self._models,
             "model": self._model,
@@ -52,8 +57,11 @@ class Pages:
             "docs": lambda names: Page(docs_page(self._document), headers=tuple(DOCS_HEADERS)),
         }
 
-    def page(self, name: str, names: Mapping[str, str]) -> Page:
+    async def page(self, name: str, names: Mapping[str, str]) -> Page:
         """The page called `name` in the route table; `names` are the parts of its path."""
+        if name == METRICS:
+            text = await self._metrics_text()
+            return Page(text.encode(), headers=((b"content-type", CONTENT_TYPE.encode()),))
         try:
             return self._answers[name](names)
         except NotFound as failure:
@@ -67,12 +75,6 @@ class Pages:
     def _ready(self, names: Mapping[str, str]) -> Page:
         served = {name: dict(routes.aliases) for name, routes in self._host.table.models.items()}
         return _json({"status": "ready" if served else "not ready", "models": served}, 200 if served else 503)
-
-    def _metrics(self, names: Mapping[str, str]) -> Page:
-        every = Registry()
-        every.merge(self._registry.state())
-        every.merge(process_state())
-        return Page(every.text().encode(), headers=((b"content-type", CONTENT_TYPE.encode()),))
 
     def _model_version(self, names: Mapping[str, str]) -> Page:
         model = self._host.choose(None, None, None).model

@@ -1,0 +1,270 @@
+"""The supervisor: binds the port, hands each connection to the worker with the fewest, restarts workers that die.
+
+It imports nothing heavy and answers nothing itself. As it alone listens, a restart of a worker loses no connection
+that waits to be accepted, and connections are balanced by count, not by the kernel's hash.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from penstock.address import listen, require_safe_address, url_of
+from penstock.errors import PenstockError
+from penstock.settings import Settings
+from penstock.started import Started
+from penstock.telemetry import FamilyState, Registry
+from penstock.workers import channel
+from penstock.workers.channel import Beat, Configure, Failed, Leave, Ready, Sum, Summed, Take
+
+_LOG = logging.getLogger("penstock")
+_ACCEPTS_A_TURN = 64
+_BACK_OFF_S = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0)
+_HEALTHY_S = 10.0
+_HUNG_S = 30.0
+_WATCH_S = 0.5
+_START_S = 120.0
+
+
+class Worker:
+    """A worker process, as the supervisor sees it."""
+
+    def __init__(self, number: int, process: subprocess.Popen[bytes], end: socket.socket) -> None:
+        self.number = number
+        self.process = process
+        self.end = end
+        self.started_s = time.monotonic()
+        self.heard_s = self.started_s
+        self.ready: Ready | None = None
+        self.is_leaving = False
+        self.connections = 0
+        self.counted = Registry()
+
+
+class Supervisor:
+    """Keeps `settings.server.workers` workers serving `bundles` on `listener`. Runs on one event loop."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        bundles: Sequence[Path],
+        listener: socket.socket,
+        on_start: Callable[[Started], None],
+    ) -> None:
+        self._settings = settings
+        self._bundles = [str(bundle) for bundle in bundles]
+        self._listener = listener
+        self._on_start = on_start
+        self._workers: list[Worker] = []
+        self._ended: list[subprocess.Popen[bytes]] = []  # to be reaped
+        self._dead = Registry()
+        self._restarts = self._dead.counter("penstock_worker_restarts_total", "Workers started again.", ("worker",))
+        self._failures = [0] * settings.server.workers
+        self._is_stopping = False
+        self._is_accepting = False
+        self._stopped = asyncio.Event()
+        self._failure: str | None = None
+        self._loop = asyncio.get_running_loop()
+
+    async def run(self) -> None:
+        """Serve until SIGTERM or SIGINT. Raises PenstockError when the first workers cannot start."""
+        self._loop.add_signal_handler(signal.SIGTERM, self._stop)
+        self._loop.add_signal_handler(signal.SIGINT, self._stop)
+        self._loop.add_signal_handler(signal.SIGHUP, lambda: self._loop.create_task(self._roll()))
+        for number in range(self._settings.server.workers):
+            self._start(number)
+        watch = self._loop.create_task(self._watch())
+        await self._stopped.wait()
+        watch.cancel()
+        await self._end_all()
+        if self._failure is not None:
+            raise PenstockError(self._failure)
+
+    def _start(self, number: int) -> Worker:
+        ours, theirs = channel.pair()
+        threads = str(max(1, (os.cpu_count() or 1) // self._settings.server.workers))
+        environment = {"OMP_NUM_THREADS": threads, **os.environ}
+        command = [sys.executable, "-m", "penstock.workers.worker", str(theirs.fileno())]
+        process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=environment)
+        theirs.close()
+        worker = Worker(number, process, ours)
+        self._workers.append(worker)
+        self._loop.add_reader(ours, self._hear, worker)
+        channel.send(ours, Configure(self._settings, self._bundles, number, url_of(self._listener)))
+        return worker
+
+    def _hear(self, worker: Worker) -> None:
+        try:
+            message = channel.received_by_supervisor(worker.end)
+        except BlockingIOError:
+            return
+        except (OSError, msgspec.DecodeError):
+            message = None
+        worker.heard_s = time.monotonic()
+        match message:
+            case None:
+                self._bury(worker)
+            case Ready():
+                self._welcome(worker, message)
+            case Failed():
+                self._give_up(worker, message)
+            case Beat():
+                worker.connections = message.connections
+                worker.counted = _registry(message.counted)
+            case Sum():
+                worker.counted = _registry(message.counted)
+                channel.send(worker.end, Summed(self._text()))
+
+    def _welcome(self, worker: Worker, ready: Ready) -> None:
+        is_first = all(other.ready is None for other in self._workers) and not any(self._failures)
+        worker.ready = ready
+        if is_first:
+            workers = self._settings.server.workers
+            self._on_start(Started(url_of(self._listener), workers, ready.models, ready.segment))
+        self._accept_if_possible()
+
+    def _give_up(self, worker: Worker, failed: Failed) -> None:
+        if all(other.ready is None for other in self._workers):
+            self._failure = failed.message
+            self._stop()
+        else:
+            _LOG.error("worker %d cannot start: %s", worker.number, failed.message)
+
+    def _accept_if_possible(self) -> None:
+        wanted = not self._is_stopping and bool(self._takers())
+        if wanted and not self._is_accepting:
+            self._loop.add_reader(self._listener, self._accept)
+        elif not wanted and self._is_accepting:
+            self._loop.remove_reader(self._listener)
+        self._is_accepting = wanted
+
+    def _takers(self) -> list[Worker]:
+        return [worker for worker in self._workers if worker.ready is not None and not worker.is_leaving]
+
+    def _accept(self) -> None:
+        for _ in range(_ACCEPTS_A_TURN):
+            try:
+                connection, _ = self._listener.accept()
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:  # too many open files, or the caller is gone already
+                _LOG.warning("a connection could not be accepted: %s", error)
+                return
+            with connection:
+                self._hand_over(connection)
+
+    def _hand_over(self, connection: socket.socket) -> None:
+        """Give a connection to the worker that has the fewest; to the next one when that one does not listen."""
+        for worker in sorted(self._takers(), key=lambda one: one.connections):
+            if channel.send(worker.end, Take(), connection):
+                worker.connections += 1
+                return
+
+    def _bury(self, worker: Worker) -> None:
+        """Note what a dead worker had counted, and start another unless it was to go."""
+        self._loop.remove_reader(worker.end)
+        worker.end.close()
+        self._workers.remove(worker)
+        self._ended.append(worker.process)
+        self._dead.merge(worker.counted.state())
+        self._accept_if_possible()
+        if self._is_stopping:
+            return
+        if not worker.is_leaving:
+            lived_s = time.monotonic() - worker.started_s
+            failures = 0 if lived_s > _HEALTHY_S else self._failures[worker.number]
+            self._failures[worker.number] = failures + 1
+            wait_s = _BACK_OFF_S[min(failures, len(_BACK_OFF_S) - 1)]
+            _LOG.error("worker %d ended; another starts in %.1f s", worker.number, wait_s)
+            self._restarts.child(worker=str(worker.number)).inc()
+            self._loop.call_later(wait_s, self._start_again, worker.number)
+
+    def _start_again(self, number: int) -> None:
+        if not self._is_stopping:
+            self._start(number)
+
+    async def _watch(self) -> None:
+        """Reap processes, and end a worker that has not been heard for long."""
+        while True:
+            await asyncio.sleep(_WATCH_S)
+            self._ended = [process for process in self._ended if process.poll() is None]
+            now_s = time.monotonic()
+            for worker in list(self._workers):
+                allowed_s = _HUNG_S if worker.ready is not None else _START_S
+                if now_s - worker.heard_s > allowed_s:
+                    _LOG.error("worker %d has been silent for %.0f s: ending it", worker.number, allowed_s)
+                    worker.process.kill()
+
+    async def _roll(self) -> None:
+        """Replace the workers one at a time: the new one serves before the old one leaves."""
+        for old in self._takers():
+            fresh = self._start(old.number)
+            until_s = time.monotonic() + _START_S
+            while fresh.ready is None and fresh in self._workers and time.monotonic() < until_s:
+                await asyncio.sleep(0.05)
+            if fresh.ready is None:
+                _LOG.error("worker %d is not replaced: the new one did not start", old.number)
+                return
+            self._dismiss(old)
+            while old in self._workers:
+                await asyncio.sleep(0.05)
+
+    def _dismiss(self, worker: Worker) -> None:
+        worker.is_leaving = True
+        channel.send(worker.end, Leave())
+        self._loop.call_later(self._settings.server.drain_s + 5.0, worker.process.kill)
+
+    def _stop(self) -> None:
+        self._is_stopping = True
+        self._accept_if_possible()
+        self._stopped.set()
+
+    async def _end_all(self) -> None:
+        """Stop listening, let every worker answer what is under way, and wait for them."""
+        self._listener.close()
+        for worker in list(self._workers):
+            self._dismiss(worker)
+        until_s = time.monotonic() + self._settings.server.drain_s + 6.0
+        processes = [*self._ended, *(worker.process for worker in self._workers)]
+        while any(process.poll() is None for process in processes) and time.monotonic() < until_s:
+            await asyncio.sleep(0.02)
+        for process in processes:
+            if process.poll() is None:
+                process.kill()
+
+    def _text(self) -> str:
+        every = Registry()
+        every.merge(self._dead.state())
+        for worker in self._workers:
+            every.merge(worker.counted.state())
+        return every.text()
+
+
+def _registry(counted: list[FamilyState]) -> Registry:
+    registry = Registry()
+    registry.merge(counted)
+    return registry
+
+
+def supervise(settings: Settings, bundles: Sequence[Path], *, on_start: Callable[[Started], None]) -> None:
+    """Serve `bundles` by several workers until SIGTERM or SIGINT. Blocks. Raises SettingsError and PenstockError."""
+    require_safe_address(settings.server)
+    with listen(settings.server) as listener:
+        listener.setblocking(False)
+        asyncio.run(_supervise(settings, bundles, listener, on_start))
+
+
+async def _supervise(
+    settings: Settings, bundles: Sequence[Path], listener: socket.socket, on_start: Callable[[Started], None]
+) -> None:
+    await Supervisor(settings, bundles, listener, on_start).run()

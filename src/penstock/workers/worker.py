@@ -1,0 +1,136 @@
+"""One worker of several: takes connections from the supervisor and serves them as a server of its own would.
+
+python -m penstock.workers.worker 7      the number is the descriptor of its end of the channel
+"""
+
+from __future__ import annotations
+
+import asyncio
+import select
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+from penstock.app import Assembled, TellingServer, assembled, counted, serve_until_stopped, served
+from penstock.errors import PenstockError
+from penstock.logs import set_up_logs
+from penstock.telemetry import FamilyState
+from penstock.workers import channel
+from penstock.workers.channel import Beat, Configure, Failed, Leave, Ready, Sum, Summed, Take
+
+_BEAT_S = 0.25
+_SUM_S = 2.0
+
+
+class Attendant:
+    """Sits at the channel: takes connections, answers the supervisor, asks it for the metrics of all."""
+
+    def __init__(self, end: socket.socket, configure: Configure) -> None:
+        self._end = end
+        self._worker = configure.worker
+        self._parts: Assembled | None = None
+        self._server: TellingServer | None = None
+        self._sums: list[asyncio.Future[str]] = []
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def run(self, parts: Assembled, url: str) -> None:
+        """Serve until told to leave, or until the supervisor is gone."""
+        self._parts = parts
+        self._server = TellingServer(parts.config, lambda: self._tell_ready(parts, url))
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self._end, self._hear)
+        beat = loop.create_task(self._beat())
+        await serve_until_stopped(self._server, parts.log, [])
+        beat.cancel()
+        self._send_beat()
+
+    async def all_metrics(self) -> str:
+        """The metrics of all workers; this one's alone when the supervisor does not answer."""
+        asked: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._sums.append(asked)
+        channel.send(self._end, Sum(self._counted()))
+        return await asyncio.wait_for(asked, _SUM_S)
+
+    def _tell_ready(self, parts: Assembled, url: str) -> None:
+        channel.send(self._end, Ready(served(parts.models, url), str(parts.log.path)))
+
+    def _hear(self) -> None:
+        while True:
+            try:
+                message, connection = channel.received_by_worker(self._end)
+            except BlockingIOError:
+                return
+            except OSError:
+                message, connection = None, None
+            match message:
+                case Take() if connection is not None:
+                    self._take(connection)
+                case Summed():
+                    self._tell_sums(message.text)
+                case Leave() | None:
+                    asyncio.get_running_loop().remove_reader(self._end)
+                    if self._server is not None:
+                        self._server.should_exit = True
+                    return
+
+    def _take(self, connection: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        connection.setblocking(False)
+        task = loop.create_task(loop.connect_accepted_socket(self._protocol, connection))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _protocol(self) -> asyncio.Protocol:
+        if self._server is None:
+            raise PenstockError("a connection came before the worker was ready")
+        config = self._server.config
+        made: asyncio.Protocol = config.http_protocol_class(  # type: ignore[call-arg]
+            config=config, server_state=self._server.server_state, app_state=self._server.lifespan.state
+        )
+        return made
+
+    def _tell_sums(self, text: str) -> None:
+        asked, self._sums = self._sums, []
+        for future in asked:
+            if not future.done():
+                future.set_result(text)
+
+    async def _beat(self) -> None:
+        while True:
+            self._send_beat()
+            await asyncio.sleep(_BEAT_S)
+
+    def _send_beat(self) -> None:
+        connections = 0 if self._server is None else len(self._server.server_state.connections)
+        channel.send(self._end, Beat(connections, self._counted()))
+
+    def _counted(self) -> list[FamilyState]:
+        return [] if self._parts is None else counted(self._parts.registry, self._worker)
+
+
+def main() -> None:
+    """Serve as the supervisor says. Exits 1, having said why, when the models cannot be served."""
+    end = socket.socket(fileno=int(sys.argv[1]))
+    end.setblocking(False)
+    select.select([end], [], [])
+    configure, _ = channel.received_by_worker(end)
+    if not isinstance(configure, Configure):
+        return  # the supervisor is gone already
+    set_up_logs(configure.settings.log)
+    attendant = Attendant(end, configure)
+    try:
+        with assembled(
+            configure.settings,
+            [Path(bundle) for bundle in configure.bundles],
+            worker=configure.worker,
+            metrics=attendant.all_metrics,
+        ) as parts:
+            parts.runner.run(attendant.run(parts, configure.url))
+    except PenstockError as error:
+        channel.send(end, Failed(str(error)))
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

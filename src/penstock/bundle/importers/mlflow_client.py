@@ -85,6 +85,11 @@ def _metrics(bundle: Bundle) -> dict[str, float]:
     }
 
 
+def require_mlflow() -> None:
+    """Raise MissingExtra where MLflow's library is not installed: before an hour of packing, not after it."""
+    _mlflow("recording a bundle in MLflow")
+
+
 def _mlflow(purpose: str) -> Any:
     try:
         import mlflow

@@ -59,8 +59,14 @@ def _own_coding(part: Any, seen: Seen) -> Seen:
 
 def _is_forest(part: Any) -> bool:
     """Trees that all see the same columns are read together."""
-    members = np.ravel(np.asarray(getattr(part, "estimators_", []), dtype=object))
+    members = _members(part)
     return len(members) > 0 and all(hasattr(member, "tree_") for member in members) and not _is_split_up(part)
+
+
+def _members(part: Any) -> list[Any]:
+    """The estimators inside; numpy must not see a list of them, for it takes pipelines and forests for sequences."""
+    held = getattr(part, "estimators_", [])
+    return list(held.ravel()) if isinstance(held, np.ndarray) else list(held)
 
 
 def _is_split_up(part: Any) -> bool:
@@ -116,7 +122,7 @@ def _in_target(part: Any, seen: Seen) -> Iterator[Site]:
 
 
 def _in_members(part: Any, seen: Seen) -> Iterator[Site]:
-    members = list(np.ravel(np.asarray(part.estimators_, dtype=object)))
+    members = _members(part)
     owned = part.estimators_features_ if _is_split_up(part) else [None] * len(members)
     for member, columns in zip(members, owned, strict=True):
         if columns is None:

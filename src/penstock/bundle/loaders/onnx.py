@@ -29,8 +29,8 @@ ALONE: Final = "penstock:alone"
 class OnnxPredictor:
     """Checked columns in, the graph's outputs out. Thread-safe: ONNX Runtime's `run` is.
 
-    Two kinds of inputs: the packed ones of our own graphs (`numbers`, `texts`, `lowered`; the metadata name their fields), and
-    one `[n, 1]` (or `[n]`) tensor per field of any other graph, named like the field.
+    Two kinds of inputs: the packed ones of our own graphs (`numbers`, `texts`, `lowered`; the metadata name the
+    fields), and one `[n, 1]` (or `[n]`) tensor per field of any other graph, named like the field.
     """
 
     def __init__(self, session: onnxruntime.InferenceSession, schema: Schema, outputs: OutputSpec) -> None:

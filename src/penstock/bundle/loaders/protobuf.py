@@ -15,7 +15,8 @@ MICROSOFT: Final = "com.microsoft"
 MICROSOFT_OPERATORS: Final = """
     DequantizeLinear DynamicQuantizeMatMul MatMulIntegerToFloat QGemm QLinearAdd QLinearAveragePool QLinearConcat
     QLinearGlobalAveragePool QLinearLeakyRelu QLinearMul QLinearSigmoid QLinearSoftmax QuantizeLinear Tokenizer"""
-"""The operators of ONNX Runtime's own domain that eight-bit graphs and bags of words are made of; each computes and does nothing else.
+"""The operators of ONNX Runtime's own domain that eight-bit graphs and bags of words are made of; each computes
+and does nothing else.
 Others of that domain load what stands outside the file (EPContext)."""
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5

@@ -17,6 +17,7 @@ from penstock.bundle.compile.graph import Graph
 from penstock.bundle.compile.numeric import numbers_only
 from penstock.bundle.compile.refusal import NotCompilable
 from penstock.bundle.compile.trees import Scored, Tree, ensemble
+from penstock.bundle.loaders.lightgbm_text import numbers_of, settings_of
 
 _BY_CATEGORY, _DEFAULT_LEFT = 1, 2
 _ZERO, _NAN = 1, 2
@@ -77,8 +78,8 @@ def lightgbm_trees(estimator: Any, step: str = "") -> LightgbmTrees:
     text = booster.model_to_string(num_iteration=booster.best_iteration if booster.best_iteration > 0 else -1)
     head, _, rest = text.partition("\nTree=")
     body = rest.partition("\nend of trees")[0]
-    settings = _settings(head)
-    sections = [_settings(section) for section in body.split("\nTree=")] if body else []
+    settings = settings_of(head)
+    sections = [settings_of(section) for section in body.split("\nTree=")] if body else []
     if not sections:
         raise NotCompilable(step, "LightGBM without trees")
     if any(section.get("is_linear", "0") == "1" for section in sections):
@@ -95,24 +96,19 @@ def lightgbm_trees(estimator: Any, step: str = "") -> LightgbmTrees:
     )
 
 
-def _settings(text: str) -> dict[str, str]:
-    """The lines `name=value`; a line that is only a name has an empty value."""
-    return {name: value for name, _, value in (line.partition("=") for line in text.splitlines())}
-
-
 def _tree_of(section: dict[str, str]) -> tuple[Tree, np.ndarray, np.ndarray]:
     """A tree, the features at whose splits zero is missing, and those that it splits by category."""
-    leaves = _array(section, "leaf_value", np.float64)
+    leaves = numbers_of(section, "leaf_value", np.float64)
     inner = int(section["num_leaves"]) - 1
     values = np.concatenate([np.zeros(inner), leaves])
-    feature, kinds = (_array(section, name, np.int64) for name in ("split_feature", "decision_type"))
-    threshold = _array(section, "threshold", np.float64)
+    feature, kinds = (numbers_of(section, name, np.int64) for name in ("split_feature", "decision_type"))
+    threshold = numbers_of(section, "threshold", np.float64)
     by_category = (kinds & _BY_CATEGORY) > 0
     missing = (kinds >> 2) & 3
     # Where NaN is not a missing value of its own, it is zero; a zero that counts as missing goes the default way.
     missing_left = np.where(missing == 0, threshold >= 0, (kinds & _DEFAULT_LEFT) > 0) & ~by_category
-    ends = _array(section, "cat_boundaries", np.int64)
-    words = _array(section, "cat_threshold", np.int64)
+    ends = numbers_of(section, "cat_boundaries", np.int64)
+    words = numbers_of(section, "cat_threshold", np.int64)
     members = {
         int(node): _members(words[ends[int(threshold[node])] : ends[int(threshold[node]) + 1]])
         for node in np.flatnonzero(by_category)
@@ -129,13 +125,9 @@ def _tree_of(section: dict[str, str]) -> tuple[Tree, np.ndarray, np.ndarray]:
     return tree, feature[(missing == _ZERO) & ~by_category], feature[by_category]
 
 
-def _array(section: dict[str, str], name: str, dtype: Any) -> np.ndarray:
-    return np.array(section.get(name, "").split(), dtype=dtype)
-
-
 def _children(section: dict[str, str], name: str, inner: int) -> np.ndarray:
     """Leaves are numbered -1, -2, … in the file, and follow the inner nodes here."""
-    children = _array(section, name, np.int64)
+    children = numbers_of(section, name, np.int64)
     return np.where(children < 0, inner - 1 - children, children)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from penstock.bundle.loaders.booster import BoosterPredictor, rows_for, two_sided, values_of
+from penstock.bundle.loaders.lightgbm_text import checked_text
 from penstock.bundle.outputs import Outputs, OutputSpec
 from penstock.errors import BundleRefused, MissingExtra
 from penstock.schema import Schema
@@ -43,9 +44,10 @@ def lightgbm_scorer(data: bytes, outputs: OutputSpec) -> LightgbmScorer:
         import lightgbm
     except ImportError as error:
         raise MissingExtra("lightgbm", "lightgbm", "A native LightGBM bundle") from error
+    text = checked_text(data)
     try:
-        return LightgbmScorer(lightgbm.Booster(params={"verbosity": -1}, model_str=data.decode()), outputs)
-    except (lightgbm.basic.LightGBMError, UnicodeDecodeError, ValueError) as error:
+        return LightgbmScorer(lightgbm.Booster(model_str=text), outputs)
+    except (lightgbm.basic.LightGBMError, ValueError) as error:
         said = str(error).strip().partition("\n")[0][:300]
         raise BundleRefused(f"model.txt: LightGBM does not read it: {said}") from error
 

@@ -68,6 +68,12 @@ def post(body: bytes = GOOD, path: str = PATH, **headers: str) -> bytes:
     return request(path, body, headers={name.replace("_", "-"): value for name, value in headers.items()})
 
 
+CHUNKED = b"".join(
+    (
+        request(PATH, headers={"Transfer-Encoding": "chunked"}).replace(b"Content-Length: 0\r\n", b""),
+        b"%x\r\n%b\r\n0\r\n\r\n" % (len(GOOD), GOOD),
+    )
+)
 CORPUS = {
     "good": post(),
     "version": post(path="/v1/models/iris/versions/1/predict"),
@@ -106,9 +112,8 @@ CORPUS = {
     "upgrade": post(Connection="Upgrade", Upgrade="h2c"),
     "expect": post(Expect="something"),
     "old": post().replace(b"HTTP/1.1", b"HTTP/1.0"),
-    "chunked": request(PATH, method="POST", headers={"Transfer-Encoding": "chunked"}).replace(b"Content-Length: 0\r\n", b"")
-    + b"%x\r\n%b\r\n0\r\n\r\n" % (len(GOOD), GOOD),
-}  # fmt: skip
+    "chunked": CHUNKED,
+}
 
 
 @pytest.mark.parametrize("name", CORPUS)

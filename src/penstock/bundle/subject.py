@@ -138,7 +138,7 @@ def _asked(field: Field, original: SklearnPredictor, row: Columns) -> Field:
 def _mistakes_unknowns(estimator: Any) -> bool:
     """Whether a category that it does not know may be answered as if it were another one.
 
-    XGBoost 3.2 looks categories up by bisection and does not ask whether what it found is equal.
+    XGBoost 3.2 refuses some unknown categories, and answers others as it answers a neighbour in their order.
     """
     while hasattr(estimator, "steps") or hasattr(estimator, "best_estimator_"):
         estimator = estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator.best_estimator_

@@ -1,4 +1,4 @@
-"""Native boosters: the own answers of the library from its own file, alone and behind preprocessing; always the same."""
+"""Native boosters: answers and bytes of the file are always the same, alone and behind preprocessing."""
 
 from __future__ import annotations
 
@@ -181,9 +181,12 @@ def test_without_the_library(name: str, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize("name", ["xgboost", "lightgbm", "catboost", "xgboost pipeline"])
-@pytest.mark.parametrize("damage", [lambda data: b"", lambda data: b"\x00" * 64, lambda data: data[: len(data) // 3]])
+@pytest.mark.parametrize(
+    "damage",
+    [lambda data: b"", lambda data: b"\x00" * 64, lambda data: data[: len(data) // 3], lambda data: data[:-100]],
+)
 def test_what_is_no_model_is_refused(name: str, damage: Callable[[bytes], bytes]) -> None:
-    """Other bytes, no bytes and half a file are refused with a message, whatever the library raises."""
+    """Other bytes, no bytes and files that end too early are refused with a message, whatever the library raises."""
     subject, file = filed(name)
     with pytest.raises(BundleRefused):
         loaded(file.loader, damage(file.data), subject.schema, subject.outputs)

@@ -1,4 +1,4 @@
-"""A native pipeline that ends in a booster: `model.parts` holds the steps before it (skops) and the booster's own file."""
+"""A native pipeline that ends in a booster: `model.parts` holds the steps before it (skops) and the booster's file."""
 
 from __future__ import annotations
 

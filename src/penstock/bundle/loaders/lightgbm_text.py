@@ -19,7 +19,10 @@ def checked_text(data: bytes) -> str:
     try:
         text = data.decode()
         head, *trees = text.partition(_END)[0].split("Tree=")
-        if not text.startswith("tree\n") or _END not in text:
+        parameters = text.partition("\nparameters:")[2]
+        is_whole = _END in text and (not parameters or "\nend of parameters\n" in parameters)
+        last = text.rstrip("\n").rpartition("\n")[2]
+        if not (text.startswith("tree\n") and is_whole and last.startswith("pandas_categorical:")):
             raise ValueError("the text does not begin or end as a model does")
         settings = settings_of(head)
         features = int(settings["max_feature_idx"]) + 1

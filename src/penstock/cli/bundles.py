@@ -24,6 +24,15 @@ class Tracker(enum.StrEnum):
     mlflow = "mlflow"
 
 
+LogTo = Annotated[
+    Tracker | None, typer.Option(help="Record parameters, metrics, artifacts and the bundle in a run there.")
+]
+TrackingUri = Annotated[str | None, typer.Option(help="The MLflow server. [default: MLflow's own]")]
+AllowUnsafe = Annotated[
+    bool, typer.Option("--allow-unsafe", help="Open pickles, in a child process: it runs whatever code is in them.")
+]
+
+
 def pack(
     *,
     model: Annotated[Path, typer.Argument(help="A fitted scikit-learn model: .skops, or .joblib/.pkl.")],
@@ -37,18 +46,12 @@ def pack(
     archive: Annotated[bool, typer.Option("--archive", help="Make one .penstock file.")] = False,
     prune: Annotated[float | None, typer.Option(help="Leave out this share of trees or hidden units.")] = None,
     quantize: Annotated[str | None, typer.Option(help="Nets in eight bits: int8 or int8-dynamic.")] = None,
-    metric: Annotated[
-        str | None, typer.Option(help="What compression must not lose: accuracy or r2 if unsaid.")
-    ] = None,
+    metric: Annotated[str | None, typer.Option(help="What compression must not lose. [default: accuracy, r2]")] = None,
     max_loss: Annotated[float, typer.Option(help="How much of the metric compression may lose.")] = 0.005,
-    log_to: Annotated[
-        Tracker | None, typer.Option(help="Record parameters, metrics, artifacts and the bundle in a run there.")
-    ] = None,
-    tracking_uri: Annotated[str | None, typer.Option(help="The MLflow server. [default: MLflow's own]")] = None,
+    log_to: LogTo = None,
+    tracking_uri: TrackingUri = None,
     experiment: Annotated[str | None, typer.Option(help="The MLflow experiment. [default: Default]")] = None,
-    allow_unsafe: Annotated[
-        bool, typer.Option("--allow-unsafe", help="Unpickle MODEL: this runs whatever code is in the file.")
-    ] = False,
+    allow_unsafe: AllowUnsafe = False,
     json: Json = False,
 ) -> None:
     """Seal a trained pipeline and its training rows into a bundle, with the proof that it answers the same.

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from penstock.cli.bundles import show_packed
+from penstock.cli.bundles import AllowUnsafe, Json, TrackingUri, show_packed
 from penstock.cli.screen import progress
 
 
@@ -42,16 +42,11 @@ def import_model(
     out: Annotated[Path, typer.Option(help="Where the bundle is made, as <name>-<n>.")] = Path("bundles"),
     description: Annotated[str | None, typer.Option(help="A line for people.")] = None,
     archive: Annotated[bool, typer.Option("--archive", help="Make one .penstock file.")] = False,
-    tracking_uri: Annotated[
-        str | None, typer.Option(help="The MLflow server of a URI. [default: MLflow's own]")
-    ] = None,
-    allow_unsafe: Annotated[
-        bool,
-        typer.Option("--allow-unsafe", help="Open pickles, in a child process: this runs whatever code is in them."),
-    ] = False,
+    tracking_uri: TrackingUri = None,
+    allow_unsafe: AllowUnsafe = False,
     memory_gib: Annotated[int, typer.Option(min=1, help="Address space of the child process.")] = 16,
     time_limit_s: Annotated[int, typer.Option(min=1, help="Longest time of the child process.")] = 1800,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of tables.")] = False,
+    json: Json = False,
 ) -> None:
     """Make a sealed bundle of another layout, with the proof that it answers as its original does.
 

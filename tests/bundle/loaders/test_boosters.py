@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -190,6 +191,36 @@ def test_what_is_no_model_is_refused(name: str, damage: Callable[[bytes], bytes]
     subject, file = filed(name)
     with pytest.raises(BundleRefused):
         loaded(file.loader, damage(file.data), subject.schema, subject.outputs)
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "value"),
+    [("split_indices", 0, 10**6), ("left_children", 0, 10**6), ("left_children", 1, 0), ("right_children", 1, 3)],
+)
+def test_xgboost_trees_that_lead_elsewhere_are_refused(name: str, place: int, value: int) -> None:
+    """XGBoost loads a file whose trees lead out of the model or in a circle, and would crash on the first row."""
+    subject, _ = filed("xgboost")
+    booster = subject.estimator.get_booster().copy()
+    model = json.loads(booster.save_raw("json"))
+    model["learner"]["gradient_booster"]["model"]["trees"][0][name][place] = value
+    booster.load_model(bytearray(json.dumps(model).encode()))
+    with pytest.raises(BundleRefused, match=r"model\.ubj: a "):
+        loaded("xgboost", bytes(booster.save_raw("ubj")), subject.schema, subject.outputs)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("split_feature", "7 7 7 7 7 7"), ("left_child", "0 0 0 0 0 0"), ("leaf_value", "1 2")]
+)
+def test_lightgbm_trees_that_lead_elsewhere_are_refused(name: str, value: str) -> None:
+    """The same for LightGBM: its text is looked through before the library sees it."""
+    subject, file = filed("lightgbm")
+    lines = file.data.decode().splitlines(keepends=True)
+    place = next(at for at, line in enumerate(lines) if line.startswith(f"{name}="))
+    changed = f"{name}={value}"
+    # The stated sizes of the trees are kept: the line is filled up with blanks.
+    lines[place] = changed.ljust(len(lines[place]) - 1) + "\n"
+    with pytest.raises(BundleRefused, match=r"model\.txt: not a LightGBM model in one piece"):
+        loaded("lightgbm", "".join(lines).encode(), subject.schema, subject.outputs)
 
 
 def test_parts_are_the_two_and_no_others() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from penstock.bundle.loaders.booster import BoosterPredictor, rows_for, two_sided, values_of
+from penstock.bundle.loaders.xgboost_check import check_trees
 from penstock.bundle.outputs import Outputs, OutputSpec
 from penstock.errors import BundleRefused, MissingExtra
 from penstock.schema import Schema
@@ -68,6 +69,7 @@ def xgboost_scorer(data: bytes, outputs: OutputSpec) -> XgboostScorer:
     booster = xgboost.Booster()
     try:
         booster.load_model(bytearray(data))
+        check_trees(booster)
         booster.set_param({"nthread": 1})
         return XgboostScorer(booster, outputs)
     except (xgboost.core.XGBoostError, ValueError, KeyError, TypeError) as error:

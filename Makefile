@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check lint types contract format bench exactness sizes clean
+.PHONY: demo test check lint types contract format bench exactness compression sizes test-torch test-tensorflow clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -17,6 +17,22 @@ demo: $(STAMP)   ## the whole story on real data in about a minute
 
 test: $(STAMP)   ## every test; under 10 minutes on 2 cores
 	$(BIN)/python -m pytest -n 2
+
+# Half a gigabyte each, so in environments of their own; `make test` skips their tests.
+test-torch: .venv-torch/.installed   ## PyTorch modules and TorchScript
+	.venv-torch/bin/python -m pytest tests/bundle/nets tests/bundle/loaders/test_script_scan.py
+
+test-tensorflow: .venv-tensorflow/.installed   ## TensorFlow's SavedModel
+	.venv-tensorflow/bin/python -m pytest tests/bundle/nets/test_saved_model.py
+
+.venv-torch/.installed .venv-tensorflow/.installed: .venv-%/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-$*
+	.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[pack,$*]' \
+		pytest hypothesis
+	touch $@
+
+compression: .venv-torch/.installed   ## regenerates docs/compression.md from ../shared/data
+	.venv-torch/bin/python benchmarks/compression.py
 
 check: $(STAMP) lint types contract   ## format, lint, types, import contract (the shape is a test)
 
@@ -42,6 +58,7 @@ sizes: $(STAMP)   ## what each extra takes on disk
 
 exactness: $(STAMP)   ## regenerates docs/exactness.md from ../shared/data
 	$(BIN)/python benchmarks/exactness.py
+	$(BIN)/python benchmarks/matrix.py
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis build dist
+	rm -rf $(VENV) .venv-torch .venv-tensorflow .mypy_cache .ruff_cache .hypothesis build dist

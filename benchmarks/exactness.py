@@ -30,6 +30,7 @@ from sklearn.ensemble import (
 )
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
@@ -116,6 +117,7 @@ def models(is_regression: bool, trees: int) -> dict[str, Any]:
             "RandomForest": RandomForestRegressor(trees, min_samples_leaf=3, random_state=0),
             "GradientBoosting": GradientBoostingRegressor(n_estimators=trees, random_state=0),
             "HistGradientBoosting": HistGradientBoostingRegressor(max_iter=trees, random_state=0),
+            "MLP": MLPRegressor(hidden_layer_sizes=(32, 16), max_iter=60, random_state=0),
             **boosters(is_regression, trees),
         }
     return {
@@ -123,6 +125,7 @@ def models(is_regression: bool, trees: int) -> dict[str, Any]:
         "RandomForest": RandomForestClassifier(trees, random_state=0),
         "GradientBoosting": GradientBoostingClassifier(n_estimators=trees, random_state=0),
         "HistGradientBoosting": HistGradientBoostingClassifier(max_iter=trees, random_state=0),
+        "MLP": MLPClassifier((32, 16), max_iter=30, random_state=0),
         **boosters(is_regression, trees),
     }
 

@@ -17,6 +17,7 @@ from sklearn.pipeline import Pipeline
 
 from penstock.bundle.compile import NotCompilable, blame, words
 from penstock.bundle.compile.unicode_texts import worded_texts
+from penstock.bundle.loaders.skops_file import dump_skops
 from penstock.schema import Field, Schema
 
 WORDS = re.split(" ", "the pump leaks Straße kalt 北京 大学 problème ΟΔΟΣ istanbul über ok no yes a noise loud")
@@ -106,3 +107,12 @@ def test_worded_texts_have_what_parts_words() -> None:
     made = [str(text) for text in worded_texts(np.array(["one two", "drei", None], dtype=object))]
     wanted = {"\u0301", "\u0130", "\u0131", "\u00df", "\u5b57", "\U0001f600", "\x00", "\u200d"}
     assert (set(), True) == (wanted - set("".join(made)), any(unicodedata.normalize("NFD", t) != t for t in made))
+
+
+def test_native_vectorisers_are_written_the_same_twice() -> None:
+    """The address of the stop words, which the vectoriser keeps, is not written."""
+    pipeline = fitted(HashingVectorizer(n_features=16, stop_words=["the"]), texts())
+    pipeline.named_steps["pre"].named_transformers_["words"]._stop_words_id = 1
+    first = dump_skops(pipeline)
+    pipeline.named_steps["pre"].named_transformers_["words"]._stop_words_id = 2
+    assert first == dump_skops(pipeline)

@@ -30,6 +30,8 @@ KNOWN_TYPES: Final = (
     "_loss.CyExponentialLoss",
     "scipy._lib.array_api_compat.numpy._aliases.asarray",
     "scipy.interpolate._bsplines.BSpline",
+    "scipy.sparse._csr.csr_array",
+    "scipy.sparse._csr.csr_matrix",
     "sklearn._loss.link.HalfLogitLink",
     "sklearn._loss.link.IdentityLink",
     "sklearn._loss.link.Interval",
@@ -166,6 +168,9 @@ class _Renumber:
             node["__id__"] = self._id(node)
         if node.get("file") in self._files:
             node["file"] = self._files[node["file"]]
+        # Vectorisers keep the address of their stop words, only to notice another list: an address means nothing here.
+        if isinstance(node.get("_stop_words_id"), dict):
+            node["_stop_words_id"]["content"] = "0"
         for key in node:
             self.visit(node[key])
 

@@ -16,11 +16,11 @@ from penstock.errors import PackRefused
 if importlib.util.find_spec("tensorflow") is None:
     pytest.skip("tensorflow is not installed: make test-tensorflow", allow_module_level=True)
 
-import warnings  # noqa: E402
+import warnings
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
-    import tensorflow as tf  # noqa: E402
+    import tensorflow as tf
 
 ROWS = np.random.default_rng(0).normal(size=(60, 4))
 OPTIONS = penstock.PackOptions(golden_rows=16)

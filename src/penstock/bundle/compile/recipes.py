@@ -24,6 +24,7 @@ from sklearn.ensemble import (
     VotingRegressor,
 )
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
+from sklearn.frozen import FrozenEstimator
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.multioutput import MultiOutputRegressor
 from sklearn.naive_bayes import BernoulliNB, ComplementNB, GaussianNB, MultinomialNB
@@ -98,6 +99,7 @@ _COMPOSITES: dict[type, Callable[..., Answer]] = {
     BaggingClassifier: committees.bagging_classifier,
     BaggingRegressor: committees.bagging_regressor,
     CalibratedClassifierCV: stacks.calibrated,
+    FrozenEstimator: stacks.frozen,
     MultiOutputRegressor: stacks.several_targets,
     OneVsRestClassifier: stacks.one_against_rest,
     StackingClassifier: stacks.stacked,

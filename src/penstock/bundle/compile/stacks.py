@@ -67,6 +67,11 @@ def calibrated(graph: Graph, estimator: Any, features: Features, step: str, *, l
     return {"label": label_of_largest(graph, mean), "probabilities": mean}
 
 
+def frozen(graph: Graph, estimator: Any, features: Features, step: str, *, lower: Lower) -> Answer:
+    """FrozenEstimator: what it holds."""
+    return lower(graph, estimator.estimator, features, step)
+
+
 def _calibrated_one(graph: Graph, one: Any, features: Features, *, step: str, lower: Lower) -> str:
     inner = one.estimator
     answer = lower(graph, inner, features, within(step, type(inner).__name__))

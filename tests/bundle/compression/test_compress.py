@@ -91,8 +91,8 @@ def test_eight_bits_answer_each_row_alone(quantize: str, tmp_path: Path) -> None
     together = opened.predict(ROWS[:50])
     alone = [opened.predict(ROWS[place : place + 1])[0] for place in range(50)]
     assert [one.label for one in alone] == [one.label for one in together]
-    largest = max(abs(one.probabilities["yes"] - two.probabilities["yes"]) for one, two in zip(alone, together,
-                                                                                               strict=True))  # fmt: skip
+    pairs = zip(alone, together, strict=True)
+    largest = max(abs(one.probabilities["yes"] - two.probabilities["yes"]) for one, two in pairs)
     assert largest < 1e-6
     done = record(bundle)
     assert 0.0 < done.distance.mean <= done.distance.largest < 0.2

@@ -177,6 +177,11 @@ def from_environment(*, flags: Mapping[str, object], file: Path | None = None) -
     return load_settings(file, os.environ, flags)
 
 
+def environment_for_child(**defaults: str) -> dict[str, str]:
+    """This process' environment for one that it starts, with `defaults` for what the user has not set."""
+    return {**defaults, **os.environ}
+
+
 def load_settings(file: Path | None, environ: Mapping[str, str], flags: Mapping[str, object]) -> Loaded:
     """Settings from a TOML file, variables named `PENSTOCK_SECTION__NAME` and flags, the later over the earlier.
 

@@ -21,7 +21,7 @@ import msgspec
 
 from penstock.address import listen, require_safe_address, url_of
 from penstock.errors import PenstockError
-from penstock.settings import Settings
+from penstock.settings import Settings, environment_for_child
 from penstock.started import Started
 from penstock.telemetry import FamilyState, Registry
 from penstock.workers import channel
@@ -93,7 +93,7 @@ class Supervisor:
     def _start(self, number: int) -> Worker:
         ours, theirs = channel.pair()
         threads = str(max(1, (os.cpu_count() or 1) // self._settings.server.workers))
-        environment = {"OMP_NUM_THREADS": threads, **os.environ}
+        environment = environment_for_child(OMP_NUM_THREADS=threads)
         command = [sys.executable, "-m", "penstock.workers.worker", str(theirs.fileno())]
         process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=environment)
         theirs.close()

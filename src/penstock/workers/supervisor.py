@@ -70,6 +70,7 @@ class Supervisor:
         self._dead = Registry()
         self._restarts = self._dead.counter("penstock_worker_restarts_total", "Workers started again.", ("worker",))
         self._failures = [0] * settings.server.workers
+        self._is_started = False
         self._is_stopping = False
         self._is_accepting = False
         self._stopped = asyncio.Event()
@@ -126,22 +127,23 @@ class Supervisor:
                 channel.send(worker.end, Summed(self._text()))
 
     def _welcome(self, worker: Worker, ready: Ready) -> None:
-        is_first = all(other.ready is None for other in self._workers) and not any(self._failures)
         worker.ready = ready
-        if is_first:
+        # Connections wait in the kernel's queue until all are there, so that the first ones are shared evenly.
+        if not self._is_started and all(other.ready is not None for other in self._workers):
+            self._is_started = True
             workers = self._settings.server.workers
             self._on_start(Started(url_of(self._listener), workers, ready.models, ready.segment))
         self._accept_if_possible()
 
     def _give_up(self, worker: Worker, failed: Failed) -> None:
-        if all(other.ready is None for other in self._workers):
+        if not self._is_started:
             self._failure = failed.message
             self._stop()
         else:
             _LOG.error("worker %d cannot start: %s", worker.number, failed.message)
 
     def _accept_if_possible(self) -> None:
-        wanted = not self._is_stopping and bool(self._takers())
+        wanted = self._is_started and not self._is_stopping and bool(self._takers())
         if wanted and not self._is_accepting:
             self._loop.add_reader(self._listener, self._accept)
         elif not wanted and self._is_accepting:

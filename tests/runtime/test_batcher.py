@@ -158,3 +158,18 @@ def test_a_long_run_of_a_fast_model_leaves_the_loop_free() -> None:
         short, long = asyncio.run(story(pool))
     assert ["MainThread", "pool_0"] == threads
     assert ([2.0], [2.0 * row for row in range(1000)]) == (short[0], long[0])
+
+
+def test_a_short_run_starts_no_timer() -> None:
+    """On the hot path nothing is left behind on the loop: a timer per request would outlive it by its deadline."""
+    timers: list[object] = []
+
+    async def story(pool: ThreadPoolExecutor) -> None:
+        loop = asyncio.get_running_loop()
+        loop.call_later = lambda *given: timers.append(given)  # type: ignore[assignment, method-assign, return-value]
+        deadline_ns = time.monotonic_ns() + 30_000_000_000
+        await ask(Batcher(doubled, cost_us=1.0, pool=pool), [[1], [2], [3]], deadline_ns)
+
+    with ThreadPoolExecutor(1) as pool:
+        asyncio.run(story(pool))
+    assert [] == timers

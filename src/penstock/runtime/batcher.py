@@ -69,7 +69,8 @@ class Batcher:
         self._pool = pool
         self._on_run = on_run
         self._queue: list[Ticket] = []
-        self._is_busy = False
+        self._is_busy = False  # a run is scheduled, or under way in the pool
+        self._is_away = False  # a run is under way in the pool
 
     def submit(self, rows: list[Row], deadline_ns: int = 0) -> Ticket:
         """Queue `rows` for the next run; await the ticket for `Scored`.
@@ -81,7 +82,7 @@ class Batcher:
         if not self._is_busy:
             self._is_busy = True
             asyncio.get_running_loop().call_soon(self._next)
-        elif self._pool is not None and deadline_ns:
+        elif self._is_away and deadline_ns:
             # The run that is under way may take longer than this caller can wait.
             left_s = max(0.0, (deadline_ns - ticket.queued_ns) / 1e9)
             asyncio.get_running_loop().call_later(left_s, self._give_up, ticket)
@@ -100,6 +101,7 @@ class Batcher:
             self._is_busy = False
             self._deliver(tickets, began_ns, _run(self._score, tickets))
         else:
+            self._is_away = True
             loop = asyncio.get_running_loop()
             running = loop.run_in_executor(self._pool, _run, self._score, tickets)
             running.add_done_callback(lambda done: self._after(tickets, began_ns, done))
@@ -110,6 +112,7 @@ class Batcher:
         return self._cost_us * sum([len(ticket.rows) for ticket in tickets]) > LONG_RUN_US
 
     def _after(self, tickets: list[Ticket], began_ns: int, done: asyncio.Future[list[Any]]) -> None:
+        self._is_away = False
         self._deliver(tickets, began_ns, done.result())
         if self._queue:
             self._next()

@@ -100,6 +100,8 @@ class Model:
     def _classified(self, outputs: Outputs) -> list[Prediction]:
         classes, keys = self._outputs.classes, self._keys
         labels = outputs["label"].tolist()
+        if min(labels, default=0) < 0:
+            raise ModelFailed("the model answered a label that is none of its classes")
         if not self._outputs.has_probabilities:
             return [Prediction(classes[label]) for label in labels]
         pairs = zip(labels, outputs["probabilities"].tolist(), strict=True)

@@ -26,6 +26,7 @@ from penstock.server.http.routes import match
 from penstock.server.measures import Measures
 from penstock.server.predict import Predict
 from penstock.telemetry import Registry
+from rows import CHURN_ROW
 
 PREDICT = {"predict", "short", "short_batch"}
 SAFE_HEADER = re.compile(rb"[^\x00-\x08\x0a-\x1f\x7f]*")
@@ -115,20 +116,6 @@ def check(ask: Ask, asked: Asked) -> Told:
     return told
 
 
-CHURN_ROW = {
-    "age": 41,
-    "income": 31000.0,
-    "monthly_fee": 39.5,
-    "tenure_months": 7,
-    "support_calls": 3,
-    "usage_gb": 12.25,
-    "late_payments": 1,
-    "satisfaction": None,
-    "plan": "plus",
-    "region": "north",
-    "payment": "card",
-    "device": "phone",
-}
 BODIES = [
     {"instances": [CHURN_ROW, {**CHURN_ROW, "region": "atlantis"}], "key": "k", "params": {"a": 1}},
     {"columns": {name: [value, value] for name, value in CHURN_ROW.items()}},

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterator
 from typing import Final, Literal, TypeAlias
 
 import msgspec
 
+from penstock.address import is_loopback
 from penstock.doctor.facts import Checked, Facts, Home
 from penstock.doctor.requirements import Requirement
 from penstock.settings import Settings
@@ -83,7 +83,7 @@ def _of_requirement(requirement: Requirement, version: str | None) -> Iterator[F
 
 def _of_settings(settings: Settings) -> Iterator[Finding]:
     server = settings.server
-    if not _is_loopback(server.host) and not server.insecure:
+    if not is_loopback(server.host) and not server.insecure:
         what = f"server.host {server.host} is reachable by others, and there is no authentication: serve will refuse"
         yield Finding("problem", "settings", what, "Listen on 127.0.0.1 behind a proxy that authenticates")
     if server.insecure:
@@ -157,12 +157,3 @@ def _of_bundle(bundle: Checked, facts: Facts) -> Iterator[Finding]:
             )
     if bundle.fault is not None:
         yield Finding("problem", where, bundle.fault, "Copy the bundle again from where it was packed, or pack again")
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

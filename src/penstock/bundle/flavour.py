@@ -9,9 +9,10 @@ import msgspec
 from penstock.bundle.compile import NotCompilable, Proven, blame, compile_graph, last_step, prove
 from penstock.bundle.compression.record import Compression
 from penstock.bundle.load import loaded
-from penstock.bundle.loaders.boosted_pipeline import NativeFile, boosted_file
+from penstock.bundle.loaders.boosted_pipeline import boosted_file
 from penstock.bundle.loaders.onnx import load_onnx
 from penstock.bundle.loaders.sklearn import SklearnPredictor, dump_skops
+from penstock.bundle.native_file import NativeFile
 from penstock.bundle.predictor import Predictor
 from penstock.bundle.speed import is_slower, measured, said
 from penstock.bundle.subject import Subject

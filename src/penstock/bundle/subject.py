@@ -13,7 +13,7 @@ import pandas as pd
 from penstock.bundle.frame import columns_of
 from penstock.bundle.golden import rows_of
 from penstock.bundle.loaders.fitted_names import fitted_names
-from penstock.bundle.loaders.sklearn import SklearnPredictor, output_spec
+from penstock.bundle.loaders.sklearn import SklearnPredictor, output_spec, single_threaded
 from penstock.bundle.outputs import OutputSpec
 from penstock.bundle.predictor import Predictor
 from penstock.errors import PackRefused, PenstockError
@@ -71,14 +71,8 @@ def subject_of(model: Any, sample: Any, schema: Schema | None) -> Subject:
 
 
 def settled_copy(model: Any) -> Any:
-    """A copy that sums in one fixed order: with threads, the last bits of a forest's answer change from run to run."""
-    estimator = copy.deepcopy(model)
-    if hasattr(estimator, "get_params"):
-        threads = {key: 1 for key in estimator.get_params() if key.rsplit("__", 1)[-1] == "n_jobs"}
-        # Not without need: a fitted CatBoost refuses to be set at all.
-        if threads:
-            estimator.set_params(**threads)
-    return estimator
+    """A copy that sums in one fixed order."""
+    return single_threaded(copy.deepcopy(model))
 
 
 def as_frame(sample: Any) -> pd.DataFrame:

@@ -7,10 +7,9 @@ from typing import Any, Final
 
 from penstock.bundle.bundle import Bundle
 from penstock.bundle.importers.order import Order, Progress
-from penstock.bundle.importers.tables import holdout_of, sample_of, schema_of
+from penstock.bundle.importers.packed import packed
 from penstock.bundle.importers.unpickle import unpickle
 from penstock.bundle.loaders.skops_file import read_skops
-from penstock.bundle.pack import PackOptions, pack
 from penstock.bundle.provenance import Origin, digest_of
 from penstock.errors import PackRefused
 
@@ -26,24 +25,7 @@ def import_fitted(order: Order, progress: Progress) -> Bundle:
     progress("reading the model")
     model, notes = read_fitted(path, order)
     origin = Origin(kind="fitted model in a file", location=path.name, files={path.name: digest_of(path)}, notes=notes)
-    return pack(
-        model,
-        name=order.name,
-        sample=sample_of(order),
-        holdout=holdout_of(order),
-        schema=schema_of(order),
-        out=order.out,
-        options=PackOptions(
-            prune=order.prune,
-            quantize=order.quantize,
-            metric=order.metric,
-            max_loss=order.max_loss,
-            description=order.description,
-            is_archive=order.is_archive,
-            progress=progress,
-            origin=origin,
-        ),
-    )
+    return packed(model, order, origin, progress)
 
 
 def read_fitted(path: Path, order: Order) -> tuple[Any, tuple[str, ...]]:

@@ -8,11 +8,10 @@ from onnx import TensorProto, helper
 
 from penstock.bundle.bundle import Bundle
 from penstock.bundle.importers.order import Order, Progress
-from penstock.bundle.importers.tables import holdout_of, sample_of, schema_of
+from penstock.bundle.importers.packed import packed
 from penstock.bundle.nets.bare import read_bare
 from penstock.bundle.nets.declared import OnnxModel
 from penstock.bundle.outputs import ClassLabel
-from penstock.bundle.pack import PackOptions, pack
 from penstock.bundle.provenance import Origin, digest_of
 
 
@@ -20,24 +19,7 @@ def import_onnx(order: Order, progress: Progress) -> Bundle:
     """The bundle of an ONNX file, with the sample that the order names. Raises PackRefused."""
     path = Path(order.source)
     origin = Origin(kind="ONNX file", location=path.name, files={path.name: digest_of(path)})
-    return pack(
-        bare_model(path, order),
-        name=order.name,
-        sample=sample_of(order),
-        holdout=holdout_of(order),
-        schema=schema_of(order),
-        out=order.out,
-        options=PackOptions(
-            prune=order.prune,
-            quantize=order.quantize,
-            metric=order.metric,
-            max_loss=order.max_loss,
-            description=order.description,
-            is_archive=order.is_archive,
-            progress=progress,
-            origin=origin,
-        ),
-    )
+    return packed(bare_model(path, order), order, origin, progress)
 
 
 def bare_model(path: Path, order: Order) -> OnnxModel:

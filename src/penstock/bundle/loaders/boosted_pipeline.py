@@ -7,11 +7,10 @@ import importlib
 from collections.abc import Collection
 from typing import Any, Final
 
-import msgspec
-
 from penstock.bundle.loaders.booster import BoosterPredictor
 from penstock.bundle.loaders.sklearn import SklearnPredictor
 from penstock.bundle.loaders.skops_file import dump_skops, read_skops
+from penstock.bundle.native_file import NativeFile
 from penstock.bundle.outputs import OutputSpec
 from penstock.bundle.parts import read_parts, written_parts
 from penstock.errors import BundleRefused
@@ -22,14 +21,6 @@ FILES: Final = {"xgboost": "model.ubj", "lightgbm": "model.txt", "catboost": "mo
 
 PARTS_FILE: Final = "model.parts"
 _BEFORE: Final = "preprocessing.skops"
-
-
-class NativeFile(msgspec.Struct, frozen=True):
-    """A model file: the key of its loader, its name in a bundle, its bytes."""
-
-    loader: str
-    name: str
-    data: bytes
 
 
 def boosted_file(estimator: Any, trusted: Collection[str] = ()) -> NativeFile | None:

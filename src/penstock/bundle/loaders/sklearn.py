@@ -20,7 +20,7 @@ from penstock.bundle.outputs import Outputs, OutputSpec
 from penstock.errors import ModelFailed
 from penstock.schema import Columns, Schema
 
-__all__ = ["SklearnPredictor", "dump_skops", "load_sklearn", "output_spec"]
+__all__ = ["SklearnPredictor", "dump_skops", "load_sklearn", "output_spec", "single_threaded"]
 
 
 class SklearnPredictor:
@@ -89,11 +89,17 @@ def load_sklearn(data: bytes, schema: Schema, outputs: OutputSpec, trusted: Coll
     Its types must be among skops' own defaults, the built-in list of `skops_file.py`, and `trusted` (the server's).
     Raises BundleRefused naming the type otherwise; there is no fallback to a less safe format.
     """
-    estimator = read_skops(data, trusted)
+    return SklearnPredictor(single_threaded(read_skops(data, trusted)), schema, outputs)
+
+
+def single_threaded(estimator: Any) -> Any:
+    """`estimator`, set to one thread: with more, the last bits of a forest's answer change from run to run."""
     if hasattr(estimator, "get_params"):
         threads = {key: 1 for key in estimator.get_params() if key.rsplit("__", 1)[-1] == "n_jobs"}
-        estimator.set_params(**threads)
-    return SklearnPredictor(estimator, schema, outputs)
+        # Not without need: a fitted CatBoost refuses to be set at all.
+        if threads:
+            estimator.set_params(**threads)
+    return estimator
 
 
 def _floats(values: Any) -> np.ndarray:

@@ -44,8 +44,3 @@ def float_dtype(module: Any) -> str:
     """`float64` for a module whose parameters are doubles, else `float32`."""
     floats = [each.dtype for each in [*module.parameters(), *module.buffers()] if each.is_floating_point()]
     return "float64" if floats and all(dtype == torch.float64 for dtype in floats) else "float32"
-
-
-def is_module(value: object) -> bool:
-    """Whether a value is a PyTorch module."""
-    return isinstance(value, torch.nn.Module)

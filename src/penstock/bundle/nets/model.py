@@ -12,18 +12,11 @@ import onnx
 import pandas as pd
 
 from penstock.bundle.loaders.net import Net, NetInput, NetSpec
+from penstock.bundle.native_file import NativeFile
 from penstock.bundle.nets.bare import Ends
 from penstock.bundle.nets.declared import Declared
 
 Feeds: TypeAlias = Mapping[str, np.ndarray]
-
-
-class NativeFile(msgspec.Struct, frozen=True):
-    """A net in its own library's form, and the loader that reads it."""
-
-    loader: str
-    name: str
-    data: bytes
 
 
 class Opened(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,8 +8,9 @@ from typing import Any, cast, get_args
 
 from penstock.bundle.loaders.net import NetDtype, NetInput
 from penstock.bundle.loaders.savedmodel import SavedHead, SavedNet, read_saved, saved_parts
+from penstock.bundle.native_file import NativeFile
 from penstock.bundle.nets.declared import SavedModel
-from penstock.bundle.nets.model import NativeFile, Opened
+from penstock.bundle.nets.model import Opened
 from penstock.bundle.nets.sample import frame_and_inputs
 from penstock.errors import BundleRefused, PackRefused
 

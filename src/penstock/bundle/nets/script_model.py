@@ -8,8 +8,9 @@ from typing import Any, cast
 from penstock.bundle.loaders.net import NetDtype
 from penstock.bundle.loaders.torch import TorchNet, float_dtype
 from penstock.bundle.loaders.torchscript import read_script, script_parts
+from penstock.bundle.native_file import NativeFile
 from penstock.bundle.nets.declared import ScriptModel
-from penstock.bundle.nets.model import NativeFile, Opened
+from penstock.bundle.nets.model import Opened
 from penstock.bundle.nets.sample import frame_and_inputs
 from penstock.errors import BundleRefused, PackRefused
 

@@ -9,9 +9,10 @@ import msgspec
 from penstock.bundle.loaders.net import NetDtype, NetSpec
 from penstock.bundle.loaders.torch import TorchNet, float_dtype
 from penstock.bundle.loaders.torchscript import script_parts
+from penstock.bundle.native_file import NativeFile
 from penstock.bundle.nets.bare import Ends
 from penstock.bundle.nets.declared import TorchModel
-from penstock.bundle.nets.model import Feeds, NativeFile, Opened
+from penstock.bundle.nets.model import Feeds, Opened
 from penstock.bundle.nets.sample import frame_and_inputs
 from penstock.bundle.nets.torch_export import SCORES, doubled, exported, scripted, settled_module
 from penstock.bundle.nets.torch_prune import narrowed

@@ -1,7 +1,6 @@
-"""One frozen `Settings`, from defaults < `penstock.toml` < environment < flags; says where each value came from.
+"""Settings from defaults < `penstock.toml` < environment < flags, and where each value came from.
 
-The first thing that a command builds; `app.py` hands its sections down, so nothing below knows files or variables.
-The only module that reads `os.environ`, in `from_environment`. `docs/settings.md` is generated from the fields here.
+The only module that reads `os.environ`, in `from_environment` and `environment_for_child`.
 """
 
 from __future__ import annotations
@@ -12,113 +11,21 @@ import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Literal, get_type_hints
+from typing import get_type_hints
 
 import msgspec
-from msgspec import Meta, inspect
+from msgspec import inspect
 
 from penstock.errors import SettingsError
+from penstock.settings.sections import Settings
 
 FILE_NAME = "penstock.toml"
 PREFIX = "PENSTOCK_"
-MIB_BYTES = 1024 * 1024
 
-_NAME = r"^[a-z0-9][a-z0-9._-]{0,63}$"
-_ORIGIN = r"^https?://[^/\s*]+$"
 # A Kubernetes service (or Docker link) whose name begins with "penstock" puts such variables into every container.
 _LINK = re.compile(r"PENSTOCK_(\w+_)?(SERVICE_(HOST|PORT)(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)")
 _LINK_ADDRESS = re.compile(r"(tcp|udp|sctp)://")
 _SECRET = re.compile(r"(secret|token|password|api_key)$")
-
-
-class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """The data port."""
-
-    host: Annotated[
-        str, Meta(min_length=1, description="Address to listen on; off loopback needs authentication or `insecure`.")
-    ] = "127.0.0.1"
-    port: Annotated[int, Meta(ge=0, le=65535, description="Port to listen on; 0 takes a free one.")] = 8080
-    default_model: Annotated[
-        Annotated[str, Meta(pattern=_NAME, title="a model's name")] | None,
-        Meta(description="Model that the short names (`/predict` and the like) mean, where several are served."),
-    ] = None
-    insecure: Annotated[bool, Meta(description="Listen off loopback without authentication.")] = False
-    cors_origins: Annotated[
-        tuple[Annotated[str, Meta(pattern=_ORIGIN, title="an origin as in `https://shop.example`")], ...],
-        Meta(description="Origins whose web pages may call the data port; each is named, there is no `*`."),
-    ] = ()
-    max_body_bytes: Annotated[int, Meta(ge=1024, le=2**31 - 1, description="Largest request body.")] = 16 * MIB_BYTES
-    max_rows: Annotated[int, Meta(ge=1, le=10_000_000, description="Most rows in one request.")] = 10_000
-    max_text_chars: Annotated[int, Meta(ge=1, le=2**31 - 1, description="Longest text in a row, in characters.")] = 8192
-    deadline_ms: Annotated[
-        int,
-        Meta(ge=1, le=3_600_000, description="Longest time for a request; the caller's `X-Deadline-Ms` shortens it."),
-    ] = 30_000
-    workers: Annotated[
-        int, Meta(ge=1, le=256, description="Worker processes that share the port; 1 serves in the first process.")
-    ] = 1
-    fast_lane: Annotated[
-        bool, Meta(description="Answer plain predictions without ASGI; off, every request takes the same slow path.")
-    ] = True
-    drain_s: Annotated[
-        float, Meta(ge=0, le=3600, description="On stopping, how long requests under way may still take.")
-    ] = 30.0
-    keep_alive_s: Annotated[float, Meta(ge=0, le=3600, description="How long an idle connection is kept.")] = 5.0
-
-
-class AuditSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """The record of every answer."""
-
-    on_failure: Annotated[
-        Literal["serve", "strict"],
-        Meta(description="When a record cannot be written: `serve` answers and counts the loss, `strict` answers 503."),
-    ] = "serve"
-    segment_bytes: Annotated[
-        int, Meta(ge=MIB_BYTES, le=2**40, description="Size at which a segment of the log is closed for a new one.")
-    ] = 128 * MIB_BYTES
-
-
-class SklearnSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Native scikit-learn bundles."""
-
-    trusted: Annotated[
-        tuple[Annotated[str, Meta(min_length=1, title="a type's full dotted name")], ...],
-        Meta(description="Types, beyond the built-in list, that a native bundle may load."),
-    ] = ()
-
-
-class NativeSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Native bundles of any library."""
-
-    allow_version_skew: Annotated[
-        bool,
-        Meta(
-            description="Load native bundles that were packed with another minor version of their library; their "
-            "golden rows still decide."
-        ),
-    ] = False
-
-
-class LogSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What the server writes on stderr; not the record of answers."""
-
-    level: Annotated[
-        Literal["debug", "info", "warning", "error"], Meta(description="Least serious line that is written.")
-    ] = "info"
-    format: Annotated[Literal["text", "json"], Meta(description="Lines for people, or one JSON object a line.")] = (
-        "text"
-    )
-
-
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """All settings. A section is a table in the file and the part before `__` in a variable's name."""
-
-    home: Annotated[str, Meta(min_length=1, description="Directory under which all data live.")] = "./penstock-home"
-    server: ServerSettings = ServerSettings()
-    audit: AuditSettings = AuditSettings()
-    sklearn: SklearnSettings = SklearnSettings()
-    native: NativeSettings = NativeSettings()
-    log: LogSettings = LogSettings()
 
 
 class Loaded(msgspec.Struct, frozen=True):

@@ -1,0 +1,44 @@
+"""One frozen `Settings`, the first thing that a command builds; `app.py` hands its sections down.
+
+Nothing below knows files or variables.
+"""
+
+from penstock.settings.load import (
+    FILE_NAME,
+    PREFIX,
+    Entry,
+    Loaded,
+    entries,
+    environment_for_child,
+    from_environment,
+    load_settings,
+    markdown_table,
+    masked,
+)
+from penstock.settings.sections import (
+    AuditSettings,
+    LogSettings,
+    NativeSettings,
+    ServerSettings,
+    Settings,
+    SklearnSettings,
+)
+
+__all__ = [
+    "FILE_NAME",
+    "PREFIX",
+    "AuditSettings",
+    "Entry",
+    "Loaded",
+    "LogSettings",
+    "NativeSettings",
+    "ServerSettings",
+    "Settings",
+    "SklearnSettings",
+    "entries",
+    "environment_for_child",
+    "from_environment",
+    "load_settings",
+    "markdown_table",
+    "masked",
+]

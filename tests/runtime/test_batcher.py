@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.errors import DeadlineExceeded, ModelFailed
-from penstock.runtime import Batcher, Flight, Scored
+from penstock.runtime import Batcher, Flight, InPool, Scored, Ticket
 from penstock.schema.prediction import Prediction
 
 
@@ -101,7 +101,7 @@ def test_a_slow_model_runs_in_its_pool_and_takes_what_has_piled_up() -> None:
         return calls(rows)
 
     async def story(pool: ThreadPoolExecutor) -> list[Any]:
-        batcher = Batcher(score, cost_us=600.0, pool=pool)
+        batcher = Batcher(score, cost_us=600.0, away=InPool(score, pool))
         first = asyncio.ensure_future(ask(batcher, [[1]]))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
@@ -127,7 +127,7 @@ def test_a_deadline_passes_while_the_pool_is_busy() -> None:
 
     async def scene() -> tuple[list[Any], bool, list[Any]]:
         with ThreadPoolExecutor(1) as pool:
-            batcher = Batcher(score, cost_us=600.0, pool=pool)
+            batcher = Batcher(score, cost_us=600.0, away=InPool(score, pool))
             first = asyncio.ensure_future(ask(batcher, [[1]]))
             while not begun.is_set():
                 await asyncio.sleep(0)
@@ -142,6 +142,44 @@ def test_a_deadline_passes_while_the_pool_is_busy() -> None:
     assert [([2.0], 1)] == first
 
 
+def test_a_deadline_passes_while_its_own_run_is_away() -> None:
+    """A caller is told at its deadline, though its rows are being computed; the others of its run get their answers."""
+    go_on = threading.Event()
+
+    def score(rows: list[int]) -> list[Prediction]:
+        go_on.wait(5)
+        return doubled(rows)
+
+    async def scene() -> tuple[list[Any], list[Any]]:
+        with ThreadPoolExecutor(1) as pool:
+            batcher = Batcher(score, cost_us=600.0, away=InPool(score, pool))
+            patient = asyncio.ensure_future(ask(batcher, [[1]]))
+            hasty = await ask(batcher, [[2]], time.monotonic_ns() + 10_000_000)
+            go_on.set()
+            return hasty, await patient
+
+    hasty, patient = asyncio.run(scene())
+    assert [DeadlineExceeded] == [type(failure) for failure in hasty]
+    assert [([2.0], 2)] == patient
+
+
+def test_a_run_that_nobody_waits_for_is_dropped() -> None:
+    """Once all callers of a run have been told of their deadlines, what computes it hears that it is in vain."""
+    told: list[str] = []
+
+    class Far:
+        def run(self, tickets: list[Ticket], done: object) -> None:
+            told.append(f"run {len(tickets)}")
+
+        def drop(self) -> None:
+            told.append("drop")
+
+    now_ns = time.monotonic_ns()
+    failures = asyncio.run(ask(Batcher(None, away=Far()), [[1], [2]], now_ns + 10_000_000))
+    assert [DeadlineExceeded, DeadlineExceeded] == [type(failure) for failure in failures]
+    assert ["run 2", "drop"] == told
+
+
 def test_a_long_run_of_a_fast_model_leaves_the_loop_free() -> None:
     """What would hold the loop for more than a few milliseconds runs in the pool; a short run does not."""
     threads: list[str] = []
@@ -151,7 +189,7 @@ def test_a_long_run_of_a_fast_model_leaves_the_loop_free() -> None:
         return doubled(rows)
 
     async def story(pool: ThreadPoolExecutor) -> list[Any]:
-        batcher = Batcher(score, cost_us=100.0, pool=pool)
+        batcher = Batcher(score, cost_us=100.0, away=InPool(score, pool))
         return [*await ask(batcher, [[1]]), *await ask(batcher, [list(range(1000))])]
 
     with ThreadPoolExecutor(1, thread_name_prefix="pool") as pool:
@@ -168,7 +206,7 @@ def test_a_short_run_starts_no_timer() -> None:
         loop = asyncio.get_running_loop()
         loop.call_later = lambda *given: timers.append(given)  # type: ignore[assignment, method-assign, return-value]
         deadline_ns = time.monotonic_ns() + 30_000_000_000
-        await ask(Batcher(doubled, cost_us=1.0, pool=pool), [[1], [2], [3]], deadline_ns)
+        await ask(Batcher(doubled, cost_us=1.0, away=InPool(doubled, pool)), [[1], [2], [3]], deadline_ns)
 
     with ThreadPoolExecutor(1) as pool:
         asyncio.run(story(pool))

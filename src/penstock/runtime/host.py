@@ -9,19 +9,20 @@ from typing import Any
 
 from penstock.errors import BundleRefused
 from penstock.routing import CHAMPION, Routes, RoutingTable
+from penstock.runtime.away import InPool
 from penstock.runtime.batcher import Batcher
 from penstock.runtime.model import Model
 
 
 class Served:
-    """A loaded version, the queue in front of it, and its decoders: one per protocol, made at its first call."""
+    """A loaded version, the queue in front of it, and what each protocol needs of it, made at its first call."""
 
-    __slots__ = ("batcher", "model", "readers")
+    __slots__ = ("batcher", "model", "spoken")
 
     def __init__(self, model: Model, batcher: Batcher) -> None:
         self.model = model
         self.batcher = batcher
-        self.readers: dict[str, Any] = {}
+        self.spoken: dict[str, Any] = {}
 
 
 class Host:
@@ -63,7 +64,8 @@ class Host:
     def _batcher(self, model: Model) -> Batcher:
         pool = ThreadPoolExecutor(1, thread_name_prefix=f"run-{model.name}-{model.version}")  # starts when first used
         self._pools.append(pool)
-        return Batcher(model.score, cost_us=model.cost_us, pool=pool, on_run=partial(self._on_run, model))
+        away = InPool(model.score, pool)
+        return Batcher(model.score, cost_us=model.cost_us, away=away, on_run=partial(self._on_run, model))
 
 
 def _routes(models: Iterable[Model]) -> dict[str, Routes]:

@@ -6,15 +6,14 @@
 from __future__ import annotations
 
 import math
-import os
 from bisect import bisect_left
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Generic, Literal, TypeAlias, TypeVar
 
 import msgspec
 
 MetricKind: TypeAlias = Literal["counter", "gauge", "histogram"]
+Merge: TypeAlias = Literal["sum", "max"]
 Labels: TypeAlias = tuple[str, ...]
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -30,6 +29,7 @@ class FamilyState(msgspec.Struct, frozen=True):
 
     `samples`: for each tuple of label values, `[value]` of a counter or gauge, or `[sum, bucket counts...]` of a
     histogram (one more count than `buckets`: what lies above them all; each for itself, not cumulative).
+    `merge`: how the numbers of several processes become one; "max" is for gauges of which the worst is asked.
     """
 
     name: str
@@ -38,6 +38,7 @@ class FamilyState(msgspec.Struct, frozen=True):
     labels: Labels
     buckets: tuple[float, ...]
     samples: list[tuple[Labels, list[float]]]
+    merge: Merge = "sum"
 
 
 class Counter:
@@ -75,6 +76,16 @@ class Gauge(Counter):
         self.value -= amount
 
 
+class Peak(Gauge):
+    """A gauge of which the greatest among the processes is shown: a delay, a duration."""
+
+    __slots__ = ()
+
+    def add(self, numbers: Sequence[float]) -> None:
+        """Take the other's number where it is the greater."""
+        self.value = max(self.value, numbers[0])
+
+
 class Histogram:
     """Counts of observations by bucket: bucket i holds what is at most `buckets[i]` and above the one before."""
 
@@ -100,11 +111,13 @@ class Histogram:
         self.counts = [mine + int(theirs) for mine, theirs in zip(self.counts, numbers[1:], strict=True)]
 
 
-Child = TypeVar("Child", Counter, Gauge, Histogram)
-_TYPES: dict[str, type[Counter] | type[Gauge] | type[Histogram]] = {
-    "counter": Counter,
-    "gauge": Gauge,
-    "histogram": Histogram,
+Child = TypeVar("Child", Counter, Gauge, Peak, Histogram)
+_Made: TypeAlias = type[Counter] | type[Gauge] | type[Peak] | type[Histogram]
+_TYPES: dict[tuple[str, str], _Made] = {
+    ("counter", "sum"): Counter,
+    ("gauge", "sum"): Gauge,
+    ("gauge", "max"): Peak,
+    ("histogram", "sum"): Histogram,
 }
 
 
@@ -113,7 +126,7 @@ class Family(Generic[Child]):
 
     def __init__(self, state: FamilyState, make: type[Child]) -> None:
         self.name, self.kind, self.help = state.name, state.kind, state.help
-        self.labels, self.buckets = state.labels, state.buckets
+        self.labels, self.buckets, self.merge = state.labels, state.buckets, state.merge
         self._make: type[Child] = make
         self._children: dict[Labels, Child] = {}
 
@@ -139,14 +152,14 @@ class Family(Generic[Child]):
     def state(self) -> FamilyState:
         """The numbers of now, sorted by label values."""
         samples = [(values, child.numbers()) for values, child in sorted(self._children.items())]
-        return FamilyState(self.name, self.kind, self.help, self.labels, self.buckets, samples)
+        return FamilyState(self.name, self.kind, self.help, self.labels, self.buckets, samples, self.merge)
 
 
 class Registry:
     """The metrics of one process, by name. Not thread-safe: threads hand their numbers to the event loop."""
 
     def __init__(self) -> None:
-        self._families: dict[str, Family[Counter] | Family[Gauge] | Family[Histogram]] = {}
+        self._families: dict[str, Family[Counter] | Family[Gauge] | Family[Peak] | Family[Histogram]] = {}
 
     def counter(self, name: str, help: str, labels: Labels = ()) -> Family[Counter]:
         """The counter family `name`, declared at the first call. Raises ValueError if it was declared otherwise."""
@@ -155,6 +168,10 @@ class Registry:
     def gauge(self, name: str, help: str, labels: Labels = ()) -> Family[Gauge]:
         """The gauge family `name`; as `counter`."""
         return self._family(FamilyState(name, "gauge", help, labels, (), []), Gauge)
+
+    def peak(self, name: str, help: str, labels: Labels = ()) -> Family[Peak]:
+        """The gauge family `name` of which the greatest among the processes is shown; as `counter`."""
+        return self._family(FamilyState(name, "gauge", help, labels, (), [], "max"), Peak)
 
     def histogram(
         self, name: str, help: str, labels: Labels = (), *, buckets: Sequence[float] = DURATION_BUCKETS_S
@@ -172,7 +189,7 @@ class Registry:
     def merge(self, state: Sequence[FamilyState]) -> None:
         """Add the numbers of another process; families that are new here are declared."""
         for theirs in state:
-            family = self._family(theirs, _TYPES[theirs.kind])  # type: ignore[type-var]
+            family = self._family(theirs, _TYPES[theirs.kind, theirs.merge])  # type: ignore[type-var]
             for values, numbers in theirs.samples:
                 family.at(values).add(numbers)
 
@@ -184,8 +201,8 @@ class Registry:
         family = self._families.get(declared.name)
         if family is None:
             family = self._families[declared.name] = Family(declared, make)
-        known = (family.kind, family.labels, family.buckets)
-        if known != (declared.kind, declared.labels, declared.buckets):
+        known = (family.kind, family.labels, family.buckets, family.merge)
+        if known != (declared.kind, declared.labels, declared.buckets, declared.merge):
             raise ValueError(f"Expected {declared.name} to be declared as before ({known}), got {declared}")
         return family  # type: ignore[return-value]
 
@@ -231,29 +248,3 @@ def _escaped_help(text: str) -> str:
 
 def _escaped_label(text: str) -> str:
     return _escaped_help(text).replace('"', '\\"')
-
-
-def process_state(labels: dict[str, str] | None = None, *, proc: Path = Path("/proc")) -> list[FamilyState]:
-    """The `process_*` metrics of this process under `labels` (`worker`), from /proc; empty where there is none.
-
-    Put them into a registry by `merge`, or into text by `family_text`. Names as the Prometheus guidelines have them:
-    resident bytes, CPU seconds, start time in Unix seconds, open files.
-    """
-    try:
-        # The name of the command, field 2, stands in parentheses and may hold spaces: count from behind it.
-        fields = (proc / "self/stat").read_text().rpartition(")")[2].split()
-        boot_s = next(int(line.split()[1]) for line in (proc / "stat").read_text().splitlines() if "btime" in line)
-        open_fds = len(list((proc / "self/fd").iterdir()))
-    except OSError:
-        return []
-    ticks = os.sysconf("SC_CLK_TCK")
-    user, system, start, resident_pages = (int(fields[at]) for at in (11, 12, 19, 21))
-    resident_bytes = resident_pages * os.sysconf("SC_PAGE_SIZE")
-    numbers: list[tuple[str, MetricKind, str, float]] = [
-        ("process_resident_memory_bytes", "gauge", "Resident memory size in bytes.", resident_bytes),
-        ("process_cpu_seconds_total", "counter", "User and system CPU time in seconds.", (user + system) / ticks),
-        ("process_start_time_seconds", "gauge", "Start time since the Unix epoch.", boot_s + start / ticks),
-        ("process_open_fds", "gauge", "Number of open file descriptors.", open_fds),
-    ]
-    names, values = tuple(labels or ()), tuple((labels or {}).values())
-    return [FamilyState(name, kind, help, names, (), [(values, [number])]) for name, kind, help, number in numbers]

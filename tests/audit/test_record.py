@@ -48,7 +48,4 @@ def test_an_answered_record_reads_back_as_the_whole_one(
     one, other = bytearray(), bytearray()
     write_record(short, 7, one, opening_of(**common))
     write_record(whole, 7, other)
-    assert (
-        msgspec.to_builtins(read_record(bytes(one))).__repr__()
-        == msgspec.to_builtins(read_record(bytes(other))).__repr__()
-    )
+    assert repr(read_record(bytes(one))) == repr(read_record(bytes(other)))  # by their text: NaN is not itself

@@ -4,11 +4,12 @@ from penstock.audit.chain import Broken, ChainReport, broken_links, read_records
 from penstock.audit.ids import RequestIds
 from penstock.audit.log import AuditLog, FailureRule, OnFlushed
 from penstock.audit.mask import Masker
-from penstock.audit.record import Record, read_record
+from penstock.audit.record import Answered, Record, opening_of, read_record
 from penstock.audit.recovery import Recovered, recover
 from penstock.audit.tags import Masked, tag
 
 __all__ = [
+    "Answered",
     "AuditLog",
     "Broken",
     "ChainReport",
@@ -20,6 +21,7 @@ __all__ = [
     "Recovered",
     "RequestIds",
     "broken_links",
+    "opening_of",
     "read_record",
     "read_records",
     "recover",

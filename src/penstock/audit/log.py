@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self, TypeAlias
 
-from penstock.audit.record import Record, write_record
+from penstock.audit.record import Answered, Record, write_record
 from penstock.audit.segment import FORMAT, SUFFIX, Header, SegmentWriter
 from penstock.errors import RecordFailed, SegmentError
 from penstock.telemetry import Registry
@@ -96,13 +96,15 @@ class AuditLog:
         self._segment = self._begin_segment(self._next_seq, prev=None)
         self._loop = loop
 
-    def append(self, record: Record) -> int:
+    def append(self, record: Record | Answered, opening: bytes = b"") -> int:
         """Encode `record` for the write at the end of this tick and return its sequence number.
+
+        An `Answered` comes with its `opening_of`.
 
         Raises TypeError for a record that holds what JSON cannot; nothing is appended then.
         """
         seq = self._next_seq
-        write_record(record, seq, self._buffer)
+        write_record(record, seq, self._buffer, opening)
         self._next_seq = seq + 1
         if not self._is_scheduled:
             self._schedule()

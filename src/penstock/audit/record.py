@@ -64,6 +64,41 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
     total_ms: float = 0.0
 
 
+class Answered(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """The record of an answered call but for its `opening`: what differs from call to call, as in `Record`.
+
+    Made and written in a third of the time of a whole `Record`; read back it is one.
+    """
+
+    request_id: str
+    at: datetime
+    input: Content
+    outputs: Content
+    rows: int
+    batch_rows: int
+    queue_ms: float
+    run_ms: float
+    total_ms: float
+    client_id: str | None = None
+    principal: str = "anonymous"
+    key: str | None = None
+    raw: Content = None
+    undeclared: int = 0
+
+
+class _Opening(msgspec.Struct, frozen=True):
+    kind: str
+    model: str
+    version: int
+    digest: str
+    protocol: str
+
+
+def opening_of(*, model: str, version: int, digest: str, protocol: str) -> bytes:
+    """What the records of all answers of one version by one protocol have in common, encoded once for `Answered`."""
+    return _encoder.encode(_Opening("prediction", model, version, digest, protocol))[1:-1] + b","
+
+
 _encoder = msgspec.json.Encoder()
 _encode_into = _encoder.encode_into
 _decoder = msgspec.json.Decoder(Record)
@@ -72,15 +107,15 @@ _CONTENTS = ("input", "raw", "outputs", "decision")
 _COMMA = ord(",")
 
 
-def write_record(record: Record, seq: int, buffer: bytearray) -> None:
-    """Append the line of `record`, numbered `seq`, to `buffer`, newline included.
+def write_record(record: Record | Answered, seq: int, buffer: bytearray, opening: bytes = b"") -> None:
+    """Append the line of `record`, numbered `seq`, to `buffer`, newline included; `opening` is that of an `Answered`.
 
     msgspec writes NaN as null, so a line with "null" in it is looked at again and, if need be, encoded with tags. The
     line may say null all the same: for a missing value. Raises TypeError for a value of no JSON type; the buffer is
     then as it was.
     """
     start = len(buffer)
-    buffer.extend(b'{"seq":%d,' % seq)
+    buffer.extend(b'{"seq":%d,%b' % (seq, opening))
     join = len(buffer) - 1
     try:
         _encode_into(record, buffer, join)
@@ -88,7 +123,7 @@ def write_record(record: Record, seq: int, buffer: bytearray) -> None:
             _encode_into(_with_tags(record), buffer, join)
     except UnicodeEncodeError:  # lone surrogates, in the contents or in the envelope
         del buffer[start:]
-        _write_tagged(record, seq, buffer)
+        _write_tagged(record, seq, buffer, opening)
         return
     except BaseException:
         del buffer[start:]
@@ -108,16 +143,16 @@ def read_record(line: bytes) -> Record:
     return msgspec.structs.replace(record, **{name: untag(getattr(record, name)) for name in _CONTENTS})
 
 
-def _write_tagged(record: Record, seq: int, buffer: bytearray) -> None:
+def _write_tagged(record: Record | Answered, seq: int, buffer: bytearray, opening: bytes) -> None:
     """As `write_record`, by the slow path."""
-    buffer.extend(b'{"seq":%d,%b\n' % (seq, _encoder.encode(_with_tags(record))[1:]))
+    buffer.extend(b'{"seq":%d,%b%b\n' % (seq, opening, _encoder.encode(_with_tags(record))[1:]))
 
 
-def _is_plain(record: Record) -> bool:
-    return is_plain((record.input, record.raw, record.outputs, record.decision))
+def _is_plain(record: Record | Answered) -> bool:
+    return is_plain(tuple(getattr(record, name, None) for name in _CONTENTS))
 
 
-def _with_tags(record: Record) -> Record:
+def _with_tags(record: Record | Answered) -> Record | Answered:
     """The same record with its contents encoded by the slow path, and its other texts such that UTF-8 takes them."""
     changes = {name: _safe(name, value) for name, value in msgspec.structs.asdict(record).items() if value is not None}
     return msgspec.structs.replace(record, **changes)

@@ -33,6 +33,16 @@ class Asked:
 Reader = Callable[[bytes], Asked]
 
 
+class Spoken:
+    """What one protocol needs of one loaded version: its reader, and the opening of its answers' records."""
+
+    __slots__ = ("opening", "read")
+
+    def __init__(self, read: Reader, opening: bytes) -> None:
+        self.read = read
+        self.opening = opening
+
+
 class Face(Protocol):
     """A protocol: bytes to `Asked`, reply or failure to bytes. Pure, and without logic of its own."""
 

@@ -14,10 +14,10 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from penstock.audit import AuditLog, Masker, Record, RequestIds
+from penstock.audit import Answered, AuditLog, Masker, Record, RequestIds, opening_of
 from penstock.errors import CallFailure, InternalFailure, RecordFailed, SchemaViolation
 from penstock.runtime import Host, Scored, Served, Wait
-from penstock.server.call import Asked, Call, Reader, Reply
+from penstock.server.call import Asked, Call, Face, Reply, Spoken
 from penstock.server.failures import is_refusal
 from penstock.server.measures import Measures
 
@@ -42,6 +42,7 @@ class Predict:
     async def __call__(self, call: Call) -> Reply:
         """The reply to `call`, recorded. Never raises."""
         reply = Reply(self._ids.next(), datetime.now(UTC))
+        spoken: Spoken | None = None
         asked: Asked | None = None
         scored: Scored | None = None
         try:
@@ -50,7 +51,8 @@ class Predict:
             content = call.face.open(call)
             served = self._host.choose(call.model, call.version, call.alias)
             reply.model = served.model
-            asked = self._reader(call, served)(content)
+            spoken = served.spoken.get(call.face.name) or self._speak(call.face, served)
+            asked = spoken.read(content)
             scored = await served.batcher.submit(asked.rows, call.deadline_ns)
             reply.predictions = scored.predictions
             reply.encoded = msgspec.Raw(_ENCODE(scored.predictions))
@@ -61,7 +63,10 @@ class Predict:
             reply.failure = InternalFailure(_BUG.format(reply.request_id))
         reply.latency_ms = _since_ms(call.arrived_ns)
         try:
-            self._log.append(self._record(call, reply, asked, scored))
+            if spoken is None or asked is None or scored is None or reply.failure is not None:
+                self._log.append(self._record(call, reply, asked, scored))
+            else:
+                self._log.append(self._answered(call, reply, asked, scored), spoken.opening)
         except Exception as bug:  # the edge of a call, as above: no record, so no answer
             self._on_bug(reply.request_id, bug)
             reply.failure = InternalFailure(_BUG.format(reply.request_id))
@@ -74,15 +79,37 @@ class Predict:
         self._measures.count(call, reply, scored)
         return reply
 
-    def _reader(self, call: Call, served: Served) -> Reader:
-        reader = served.readers.get(call.face.name)
-        if reader is None:
-            reader = call.face.reader(served.model.check, self._max_rows)
-            served.readers[call.face.name] = reader
-        return reader
+    def _speak(self, face: Face, served: Served) -> Spoken:
+        """Make what a protocol needs of a loaded version, at its first call."""
+        model = served.model
+        opening = opening_of(model=model.name, version=model.version, digest=model.digest, protocol=face.name)
+        spoken = Spoken(face.reader(model.check, self._max_rows), opening)
+        served.spoken[face.name] = spoken
+        return spoken
+
+    def _answered(self, call: Call, reply: Reply, asked: Asked, scored: Scored) -> Answered:
+        """What is kept of an answered call, beyond its opening."""
+        masker = self._maskers[reply.answerer.digest]
+        raw, undeclared = (None, 0) if asked.raw is None else masker.raw(asked.raw)
+        return Answered(
+            reply.request_id,
+            reply.at,
+            masker.rows(asked.rows),
+            reply.encoded,
+            len(asked.rows),
+            scored.batch_rows,
+            scored.queue_ms,
+            scored.run_ms,
+            reply.latency_ms,
+            call.client_id,
+            call.principal,
+            asked.key or call.key,
+            raw,
+            undeclared,
+        )
 
     def _record(self, call: Call, reply: Reply, asked: Asked | None, scored: Scored | None) -> Record:
-        """What is kept of a call. A body that broke the schema or could not be read is kept as length and hash."""
+        """What is kept of a call without an answer; of a body that could not be read or broke the schema, the hash."""
         model, failure = reply.model, reply.failure
         masker = None if model is None else self._maskers[model.digest]
         unread = call.body if asked is None and call.body else None

@@ -1,34 +1,36 @@
-"""The server's own log lines on stderr: text for people or one JSON object a line. Not the record of answers."""
+"""Sets up the log lines of this process: on stderr, and in a file where the settings name one."""
 
 from __future__ import annotations
 
 import logging
-from datetime import UTC, datetime
+from pathlib import Path
 
-import msgspec
-
+from penstock.errors import SettingsError
 from penstock.settings import LogSettings
+from penstock.telemetry.log_file import RotatedLines
+from penstock.telemetry.log_lines import JsonLines, TextLines
 
 
-class JsonLines(logging.Formatter):
-    """One JSON object a line."""
+def set_up_logs(settings: LogSettings, worker: int | None = None) -> None:
+    """Send the log lines of this process, which is `worker`, where the settings say.
 
-    def format(self, record: logging.LogRecord) -> str:
-        """The line of `record`."""
-        line = {
-            "at": datetime.fromtimestamp(record.created, UTC),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
-        return msgspec.json.encode(line).decode()
+    Raises SettingsError when the file cannot be written.
+    """
+    stderr = logging.StreamHandler()
+    stderr.setFormatter(JsonLines(worker) if settings.format == "json" else TextLines(worker))
+    targets: list[logging.Handler] = [stderr]
+    if settings.file is not None:
+        targets.append(_file(settings, settings.file, worker))
+    logging.basicConfig(level=settings.level.upper(), handlers=targets)
 
 
-def set_up_logs(settings: LogSettings) -> None:
-    """Send the log lines of this process to stderr as the settings say."""
-    handler = logging.StreamHandler()
-    text = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
-    handler.setFormatter(JsonLines() if settings.format == "json" else text)
-    logging.basicConfig(level=settings.level.upper(), handlers=[handler])
+def _file(settings: LogSettings, path: str, worker: int | None) -> RotatedLines:
+    try:
+        file = RotatedLines(Path(path).absolute(), max_bytes=settings.max_bytes, backups=settings.backups)
+    except OSError as error:
+        raise SettingsError(
+            f"Expected a file that can be written, got {path!r} - at `log.file`: {error.strerror}. "
+            f"Make its directory, or give another path."
+        ) from error
+    file.setFormatter(JsonLines(worker))
+    return file

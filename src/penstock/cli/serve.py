@@ -54,8 +54,9 @@ def serve(
         raise typer.BadParameter("give at least one --bundle; `penstock demo` shows how one is made")
     from penstock.logs import set_up_logs
 
-    set_up_logs(loaded.settings.log)
-    if loaded.settings.server.workers > 1:
+    is_alone = loaded.settings.server.workers == 1
+    set_up_logs(loaded.settings.log, 0 if is_alone else None)
+    if not is_alone:
         from penstock.workers.supervisor import supervise as run
     else:
         from penstock.app import serve as run

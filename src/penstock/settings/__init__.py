@@ -22,6 +22,7 @@ from penstock.settings.sections import (
     ServerSettings,
     Settings,
     SklearnSettings,
+    TelemetrySettings,
 )
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "ServerSettings",
     "Settings",
     "SklearnSettings",
+    "TelemetrySettings",
     "entries",
     "environment_for_child",
     "from_environment",

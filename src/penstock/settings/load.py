@@ -25,6 +25,8 @@ PREFIX = "PENSTOCK_"
 # A Kubernetes service (or Docker link) whose name begins with "penstock" puts such variables into every container.
 _LINK = re.compile(r"PENSTOCK_(\w+_)?(SERVICE_(HOST|PORT)(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)")
 _LINK_ADDRESS = re.compile(r"(tcp|udp|sctp)://")
+# Variables of others that say the same; our own wins.
+_FOREIGN = {"OTEL_EXPORTER_OTLP_ENDPOINT": "telemetry.otlp_endpoint"}
 _SECRET = re.compile(r"(secret|token|password|api_key)$")
 
 
@@ -195,6 +197,9 @@ def _place(file: Path, text: str, key: str) -> str:
 
 def _from_variables(environ: Mapping[str, str], known: Mapping[str, _Known]) -> Iterator[_Given]:
     by_variable = {setting.variable: setting.key for setting in known.values()}
+    for variable, key in _FOREIGN.items():
+        if environ.get(variable):
+            yield _Given(key, environ[variable], f"environment {variable}", f"environment {variable}", is_text=True)
     for variable, text in sorted(environ.items()):
         if not variable.startswith(PREFIX):
             continue

@@ -14,6 +14,7 @@ MIB_BYTES = 1024 * 1024
 
 _NAME = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 _ORIGIN = r"^https?://[^/\s*]+$"
+_COLLECTOR = r"^https?://[^\s?#@]+$"  # no password: headers are for those
 
 
 class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,14 +86,41 @@ class NativeSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LogSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What the server writes on stderr; not the record of answers."""
+    """What the server says of itself on stderr and in a file; not the record of answers."""
 
     level: Annotated[
         Literal["debug", "info", "warning", "error"], Meta(description="Least serious line that is written.")
     ] = "info"
-    format: Annotated[Literal["text", "json"], Meta(description="Lines for people, or one JSON object a line.")] = (
-        "text"
-    )
+    format: Annotated[
+        Literal["text", "json"], Meta(description="On stderr: lines for people, or one JSON object a line.")
+    ] = "text"
+    file: Annotated[
+        Annotated[str, Meta(min_length=1, title="a file's path")] | None,
+        Meta(description="File that gets the same lines as JSON, of all workers; rotated."),
+    ] = None
+    max_bytes: Annotated[
+        int, Meta(ge=4096, le=2**40, description="Size at which the log file is moved aside for a new one.")
+    ] = 10 * MIB_BYTES
+    backups: Annotated[int, Meta(ge=1, le=1000, description="How many log files moved aside are kept.")] = 5
+    slow_ms: Annotated[
+        int, Meta(ge=0, le=3_600_000, description="A call that takes this long gets a warning line; 0 turns it off.")
+    ] = 1000
+
+
+class TelemetrySettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Spans for an OpenTelemetry collector."""
+
+    otlp_endpoint: Annotated[
+        Annotated[str, Meta(pattern=_COLLECTOR, title="a URL as in `http://collector:4318`")] | None,
+        Meta(
+            description="Collector that gets spans by OTLP over HTTP (`/v1/traces` below this URL); the variable "
+            "`OTEL_EXPORTER_OTLP_ENDPOINT` counts as well. Needs `penstock[otel]`."
+        ),
+    ] = None
+    sample: Annotated[
+        float,
+        Meta(ge=0, le=1, description="Share of calls that get spans, of those that come without a `traceparent`."),
+    ] = 1.0
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,3 +132,4 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     sklearn: SklearnSettings = SklearnSettings()
     native: NativeSettings = NativeSettings()
     log: LogSettings = LogSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()

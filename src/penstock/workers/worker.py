@@ -117,9 +117,9 @@ def main() -> None:
     configure, _ = channel.received_by_worker(end)
     if not isinstance(configure, Configure):
         return  # the supervisor is gone already
-    set_up_logs(configure.settings.log)
     attendant = Attendant(end, configure)
     try:
+        set_up_logs(configure.settings.log, configure.worker)
         with assembled(
             configure.settings,
             [Path(bundle) for bundle in configure.bundles],

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import msgspec
 
-from penstock.address import listen, require_safe_address, url_of
+from penstock.address import BACKLOG, listen, require_safe_address, url_of
 from penstock.errors import PenstockError
 from penstock.settings import Settings, environment_for_child
 from penstock.started import Started
@@ -29,6 +29,7 @@ from penstock.workers.channel import Beat, Configure, Failed, Leave, Ready, Sum,
 
 _LOG = logging.getLogger("penstock")
 _ACCEPTS_A_TURN = 64
+_REST_S = 0.5
 _BACK_OFF_S = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0)
 _HEALTHY_S = 10.0
 _HUNG_S = 30.0
@@ -73,6 +74,7 @@ class Supervisor:
         self._is_started = False
         self._is_stopping = False
         self._is_accepting = False
+        self._is_resting = False
         self._stopped = asyncio.Event()
         self._failure: str | None = None
         self._loop = asyncio.get_running_loop()
@@ -143,7 +145,8 @@ class Supervisor:
             _LOG.error("worker %d cannot start: %s", worker.number, failed.message)
 
     def _accept_if_possible(self) -> None:
-        wanted = self._is_started and not self._is_stopping and bool(self._takers())
+        is_able = self._is_started and not self._is_stopping and not self._is_resting
+        wanted = is_able and bool(self._takers())
         if wanted and not self._is_accepting:
             self._loop.add_reader(self._listener, self._accept)
         elif not wanted and self._is_accepting:
@@ -153,17 +156,30 @@ class Supervisor:
     def _takers(self) -> list[Worker]:
         return [worker for worker in self._workers if worker.ready is not None and not worker.is_leaving]
 
-    def _accept(self) -> None:
-        for _ in range(_ACCEPTS_A_TURN):
+    def _accept(self, most: int = _ACCEPTS_A_TURN) -> None:
+        for _ in range(most):
             try:
                 connection, _ = self._listener.accept()
             except (BlockingIOError, InterruptedError):
                 return
-            except OSError as error:  # too many open files, or the caller is gone already
-                _LOG.warning("a connection could not be accepted: %s", error)
+            except ConnectionError:  # the caller is gone already
+                continue
+            except OSError as error:  # too many open files: the connection waits, and asking at once would not end
+                _LOG.warning("no connection can be accepted for %.1f s: %s", _REST_S, error)
+                self._rest()
                 return
             with connection:
                 self._hand_over(connection)
+
+    def _rest(self) -> None:
+        """Leave what waits to be accepted alone for a moment."""
+        self._is_resting = True
+        self._accept_if_possible()
+        self._loop.call_later(_REST_S, self._wake)
+
+    def _wake(self) -> None:
+        self._is_resting = False
+        self._accept_if_possible()
 
     def _hand_over(self, connection: socket.socket) -> None:
         """Give a connection to the worker that has the fewest; to the next one when that one does not listen."""
@@ -233,6 +249,8 @@ class Supervisor:
 
     async def _end_all(self) -> None:
         """Stop listening, let every worker answer what is under way, and wait for them."""
+        if self._takers():
+            self._accept(BACKLOG)  # closing resets what the kernel has accepted for us
         self._listener.close()
         for worker in list(self._workers):
             self._dismiss(worker)

@@ -9,6 +9,8 @@ PenstockError
 │   ├── NotFound                unknown route, model, version or alias
 │   ├── MethodNotAllowed        a known route, asked in another way
 │   ├── NotReady                nothing is served yet, or the server is draining
+│   ├── Overloaded              a bound is reached: queue, bytes or connections; nothing was computed
+│   ├── ModelUnavailable        the model has failed again and again, and is left alone for a while
 │   ├── DeadlineExceeded        the caller's deadline passed before the answer was there
 │   ├── CallerGone              the caller hung up; seen in the log only
 │   ├── ModelFailed             the model raised, or answered with what its outputs do not allow
@@ -109,6 +111,22 @@ class NotReady(CallFailure):
     """Nothing is served yet, or the server is draining."""
 
     code = "not_ready"
+
+
+class Overloaded(CallFailure):
+    """A bound of the server is reached (rows waiting, bytes in flight, connections), whoever asks."""
+
+    code = "overloaded"
+
+
+class ModelUnavailable(CallFailure):
+    """The circuit breaker of the version is open; `retry_after_s` is when it may be asked again."""
+
+    code = "model_unavailable"
+
+    def __init__(self, message: str, retry_after_s: int = 1) -> None:
+        self.retry_after_s = retry_after_s
+        super().__init__(message)
 
 
 class DeadlineExceeded(CallFailure):

@@ -11,7 +11,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.errors import DeadlineExceeded, ModelFailed
+from penstock.errors import CallerGone, CallFailure, DeadlineExceeded, ModelFailed, Overloaded
 from penstock.runtime import Batcher, Flight, InPool, Scored, Ticket
 from penstock.schema.prediction import Prediction
 
@@ -211,3 +211,101 @@ def test_a_short_run_starts_no_timer() -> None:
     with ThreadPoolExecutor(1) as pool:
         asyncio.run(story(pool))
     assert [] == timers
+
+
+class Queue:
+    """A batcher whose only run waits at a gate, so that what is behind it stays in the queue."""
+
+    def __init__(self, pool: ThreadPoolExecutor, most_rows: int = 10_000) -> None:
+        self.gate = threading.Event()
+        self.calls = Calls()
+        self.batcher = Batcher(self.score, cost_us=600.0, away=InPool(self.score, pool), most_rows=most_rows)
+        self.told: dict[int, Any] = {}
+        self.tickets: dict[int, Any] = {}
+
+    def score(self, rows: list[int]) -> list[Prediction]:
+        self.gate.wait(10)
+        return self.calls(rows)
+
+    def ask(self, caller: int, rows: int = 1) -> None:
+        async def one() -> Any:
+            try:
+                self.tickets[caller] = self.batcher.submit([caller] * rows)
+                scored: Scored = await self.tickets[caller]
+            except CallFailure as failure:
+                return type(failure)
+            return [prediction.value for prediction in scored.predictions]
+
+        Flight(one(), lambda told: self.told.__setitem__(caller, told)).go()
+
+    async def finish(self) -> None:
+        self.gate.set()
+        while self.batcher.rows:
+            await asyncio.sleep(0)
+
+
+def test_a_full_queue_refuses_and_counts_what_runs() -> None:
+    """Rows that wait and rows that are being computed count; a refusal is at once, and room comes back."""
+
+    async def story(pool: ThreadPoolExecutor) -> tuple[dict[int, Any], int]:
+        queue = Queue(pool, most_rows=4)
+        queue.ask(1, rows=9)  # alone, so it may be more than fits
+        await asyncio.sleep(0)
+        queue.ask(2)
+        assert Overloaded is queue.told[2]
+        await queue.finish()
+        for caller in (3, 4, 5):
+            queue.ask(caller, rows=2)
+        assert Overloaded is queue.told[5]
+        await queue.finish()
+        return queue.told, queue.batcher.rows
+
+    with ThreadPoolExecutor(1) as pool:
+        told, rows = asyncio.run(story(pool))
+    assert ([2.0] * 9, [6.0] * 2, [8.0] * 2, 0) == (told[1], told[3], told[4], rows)
+
+
+@given(st.lists(st.tuples(st.integers(1, 3), st.booleans()), min_size=1, max_size=200))
+def test_rows_of_callers_who_hang_up_do_not_run(callers: list[tuple[int, bool]]) -> None:
+    """A caller who is gone before its run begins costs nothing and frees its room; all others get their answers."""
+
+    async def story(pool: ThreadPoolExecutor) -> tuple[Queue, list[int]]:
+        queue = Queue(pool)
+        queue.ask(-1)
+        await asyncio.sleep(0)
+        for number, (rows, _) in enumerate(callers):
+            queue.ask(number, rows)
+        for number, (_, hangs_up) in enumerate(callers):
+            if hangs_up:
+                queue.batcher.drop(queue.tickets[number])
+                queue.batcher.drop(queue.tickets[number])
+        waiting = queue.batcher.rows
+        await queue.finish()
+        return queue, [waiting, queue.batcher.rows]
+
+    with ThreadPoolExecutor(1) as pool:
+        queue, counted = asyncio.run(story(pool))
+    stay = sum(rows for rows, hangs_up in callers if not hangs_up)
+    assert [1 + stay, 0] == counted
+    assert [1, stay] == (queue.calls.sizes if stay else [*queue.calls.sizes, 0])
+    expected = {number: CallerGone if gone else [2.0 * number] * rows for number, (rows, gone) in enumerate(callers)}
+    assert {-1: [-2.0], **expected} == queue.told
+
+
+def test_a_caller_who_hangs_up_during_its_run_is_told_at_once() -> None:
+    """Its call ends then; what the run brings for it later is dropped, and its neighbours get theirs."""
+
+    async def story(pool: ThreadPoolExecutor) -> tuple[Any, dict[int, Any], int]:
+        queue = Queue(pool)
+        for caller in (1, 2):
+            queue.ask(caller)
+        await asyncio.sleep(0)
+        queue.batcher.drop(queue.tickets[1])
+        at_once = queue.told.get(1)
+        await queue.finish()
+        queue.batcher.drop(queue.tickets[2])
+        return at_once, queue.told, queue.batcher.rows
+
+    with ThreadPoolExecutor(1) as pool:
+        at_once, told, rows = asyncio.run(story(pool))
+    assert (CallerGone, {1: CallerGone, 2: [4.0]}, 0) == (at_once, told, rows)

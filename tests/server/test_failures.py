@@ -22,6 +22,8 @@ WIRE = {
     "model_failed": 500,
     "internal": 500,
     "not_ready": 503,
+    "overloaded": 503,
+    "model_unavailable": 503,
     "record_failed": 503,
     "deadline_exceeded": 504,
 }

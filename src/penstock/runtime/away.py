@@ -33,7 +33,7 @@ class Scored:
 class Ticket(Wait[Scored]):
     """One caller's rows in the queue. `deadline_ns` is on `time.monotonic_ns`'s clock; 0 is none.
 
-    `is_over`: its caller has been told already, so that what a run brings for it is dropped.
+    `is_over`: its caller has been told, or is gone: what a run brings for it later is dropped.
     """
 
     __slots__ = ("deadline_ns", "is_over", "queued_ns", "rows")

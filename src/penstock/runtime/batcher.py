@@ -11,13 +11,16 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from penstock.errors import CallFailure, DeadlineExceeded
+from penstock.errors import CallerGone, CallFailure, DeadlineExceeded, Overloaded
 from penstock.runtime.away import Away, Results, Row, Score, Scored, Ticket, run_together
 
 AWAY_FROM_US = 500.0
 LONG_RUN_US = 20_000.0
 _OVERDUE = "the deadline passed before the model was free; nothing was computed"
 _TOO_SLOW = "the deadline passed while the model was computing"
+_GONE = "the caller hung up before the answer was there"
+_FULL = "the model has as many rows waiting as it may (limits.queue_rows); nothing was computed: try again"
+_MANY_DROPPED = 64
 
 OnRun = Callable[[int, float], None]
 """Called after each run with its rows and its milliseconds."""
@@ -27,18 +30,28 @@ class Batcher:
     """The queue in front of one loaded version. Used on one event loop; not thread-safe."""
 
     def __init__(
-        self, score: Score | None, *, cost_us: float = 0.0, away: Away | None = None, on_run: OnRun | None = None
+        self,
+        score: Score | None,
+        *,
+        cost_us: float = 0.0,
+        away: Away | None = None,
+        on_run: OnRun | None = None,
+        most_rows: int = 10_000,
     ) -> None:
         """`score` answers a list of checked rows, one prediction a row, in about `cost_us` each.
 
         Runs that would hold the loop for too long go `away`; without it they all run on the loop, and without a
-        `score` none does.
+        `score` none does. `most_rows` may wait or be computed at a time.
         """
+        self.most_rows = most_rows
+        self.rows = 0
+        """Rows that wait or are being computed."""
         self._score = score
         self._cost_us = cost_us
         self._away = away
         self._on_run = on_run
         self._queue: list[Ticket] = []
+        self._dropped: list[Ticket] = []  # in the queue still, their rows no longer counted
         self._is_busy = False  # a run is scheduled, or under way
         self._under_way: list[Ticket] = []  # away
         self._alarm: asyncio.TimerHandle | None = None  # at the first deadline, while a run is away
@@ -47,8 +60,13 @@ class Batcher:
     def submit(self, rows: list[Row], deadline_ns: int = 0) -> Ticket:
         """Queue `rows` for the next run; await the ticket for `Scored`.
 
-        Raises (when awaited) DeadlineExceeded if the deadline passed before the run began, and ModelFailed.
+        Raises Overloaded at once when that would be more than `most_rows` (but one caller's rows may always wait
+        alone); when awaited, DeadlineExceeded, CallerGone and ModelFailed.
         """
+        count = self.rows + len(rows)
+        if count > self.most_rows and self.rows:
+            raise Overloaded(_FULL)
+        self.rows = count
         ticket = Ticket(rows, deadline_ns, time.monotonic_ns())
         self._queue.append(ticket)
         if not self._is_busy:
@@ -58,10 +76,29 @@ class Batcher:
             self._wake_by(deadline_ns)
         return ticket
 
+    def require_room(self) -> None:
+        """Raise Overloaded when no row more may wait: a refusal that costs nothing, before rows are read."""
+        if self.rows >= self.most_rows:
+            raise Overloaded(_FULL)
+
+    def drop(self, ticket: Ticket) -> None:
+        """Its caller hung up: its flight goes on with CallerGone, its rows do not run if they have not begun to."""
+        if ticket.is_over:
+            return
+        if any(ticket is other for other in self._under_way):
+            _end(ticket, CallerGone(_GONE))
+            self._drop_run_if_all_gone()
+        else:
+            self.rows -= len(ticket.rows)
+            self._dropped.append(ticket)
+            _end(ticket, CallerGone(_GONE))
+            if len(self._dropped) > max(_MANY_DROPPED, len(self._queue) // 2):
+                self._queue = self._still_due(self._queue, 0)
+
     def _next(self) -> None:
-        tickets, self._queue = self._queue, []
+        queued, self._queue = self._queue, []
         began_ns = time.monotonic_ns()
-        tickets = [ticket for ticket in tickets if not _is_overdue(ticket, began_ns, _OVERDUE)]
+        tickets = self._still_due(queued, began_ns)
         if self._away is not None and tickets and (self._score is None or self._is_long(tickets)):
             self._send_away(self._away, tickets)
         else:
@@ -107,24 +144,38 @@ class Batcher:
         self._alarm = None
         # The loop's clock is coarser than the deadlines are.
         now_ns = max(time.monotonic_ns(), self._alarm_ns)
-        self._queue = [ticket for ticket in self._queue if not _is_overdue(ticket, now_ns, _OVERDUE)]
+        self._queue = self._still_due(self._queue, now_ns)
         for ticket in self._under_way:
             _is_overdue(ticket, now_ns, _TOO_SLOW)
         left = [ticket for ticket in self._under_way if not ticket.is_over]
-        if not left and self._away is not None:
-            self._away.drop()
+        self._drop_run_if_all_gone()
         deadlines = [ticket.deadline_ns for ticket in (*left, *self._queue) if ticket.deadline_ns]
         if deadlines and self._under_way:
             self._wake_by(min(deadlines))
 
+    def _still_due(self, queued: list[Ticket], now_ns: int) -> list[Ticket]:
+        """Those of the queue whose callers still wait; the others' rows are counted no longer."""
+        due = [ticket for ticket in queued if not _is_overdue(ticket, now_ns, _OVERDUE)]
+        if len(due) < len(queued):
+            self.rows -= sum([len(ticket.rows) for ticket in queued if ticket.is_over])
+            self.rows += sum([len(ticket.rows) for ticket in self._dropped])  # counted out when they were dropped
+            self._dropped = []
+        return due
+
+    def _drop_run_if_all_gone(self) -> None:
+        if self._away is not None and all(ticket.is_over for ticket in self._under_way):
+            self._away.drop()
+
     def _deliver(self, tickets: list[Ticket], results: Results, run_ms: float) -> None:
         batch_rows = sum([len(ticket.rows) for ticket in tickets])
+        self.rows -= batch_rows
         if tickets and self._on_run is not None:
             self._on_run(batch_rows, run_ms)
         began_ns = time.monotonic_ns() - int(run_ms * 1e6)
         for ticket, result in zip(tickets, results, strict=True):
             if ticket.is_over:
                 continue
+            ticket.is_over = True
             if isinstance(result, CallFailure):
                 ticket.fail(result)
             else:
@@ -135,6 +186,10 @@ class Batcher:
 def _is_overdue(ticket: Ticket, now_ns: int, why: str) -> bool:
     if ticket.is_over or not ticket.deadline_ns or now_ns < ticket.deadline_ns:
         return ticket.is_over
-    ticket.is_over = True
-    ticket.fail(DeadlineExceeded(why))
+    _end(ticket, DeadlineExceeded(why))
     return True
+
+
+def _end(ticket: Ticket, failure: CallFailure) -> None:
+    ticket.is_over = True
+    ticket.fail(failure)

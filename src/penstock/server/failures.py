@@ -20,6 +20,8 @@ HTTP_STATUS: Final[dict[type[CallFailure], int]] = {
     errors.ModelFailed: 500,
     errors.InternalFailure: 500,
     errors.NotReady: 503,
+    errors.Overloaded: 503,
+    errors.ModelUnavailable: 503,
     errors.RecordFailed: 503,
     errors.DeadlineExceeded: 504,
 }

@@ -24,19 +24,25 @@ LOADERS: Final = {
 }
 
 
-def load_predictor(bundle: Bundle, *, trusted: Sequence[str] = ()) -> Predictor:
-    """The predictor of `bundle`. `trusted` are the types that a native bundle may hold beyond the built-in list.
+def load_predictor(bundle: Bundle, *, trusted: Sequence[str] = (), threads: int = 1) -> Predictor:
+    """The predictor of `bundle`. `trusted` are the types that a native bundle may hold beyond the built-in list; a
+    compiled one uses `threads` threads a run.
 
     Raises BundleRefused for an unknown loader or a model file that is not safe to load, and MissingExtra when the
     flavour needs a library that is not installed. There is never a fallback to another loader.
     """
-    return loaded(bundle.manifest.loader, bundle.model_bytes, bundle.schema, bundle.outputs, trusted=trusted)
+    key, data = bundle.manifest.loader, bundle.model_bytes
+    # The libraries of native models have their threads set from outside (OMP_NUM_THREADS).
+    options = {"threads": threads} if key == "onnx" else {}
+    return loaded(key, data, bundle.schema, bundle.outputs, trusted=trusted, **options)
 
 
-def loaded(key: str, data: bytes, schema: Schema, outputs: OutputSpec, *, trusted: Sequence[str] = ()) -> Predictor:
+def loaded(
+    key: str, data: bytes, schema: Schema, outputs: OutputSpec, *, trusted: Sequence[str] = (), **options: int
+) -> Predictor:
     """The predictor of a model file's verified bytes by the loader of that key. Raises as `load_predictor`."""
     if key not in LOADERS:
         raise BundleRefused(f"manifest.json: no loader {key!r}; this Penstock has {', '.join(sorted(LOADERS))}")
     module, attribute = LOADERS[key].split(":")
     loader: Callable[..., Predictor] = getattr(importlib.import_module(module), attribute)
-    return loader(data, schema, outputs, trusted=trusted)
+    return loader(data, schema, outputs, trusted=trusted, **options)

@@ -12,6 +12,8 @@ from penstock.routing import CHAMPION, Routes, RoutingTable
 from penstock.runtime.away import InPool
 from penstock.runtime.batcher import Batcher
 from penstock.runtime.model import Model
+from penstock.runtime.remote import RemoteModel
+from penstock.runtime.version import Version
 
 
 class Served:
@@ -19,7 +21,7 @@ class Served:
 
     __slots__ = ("batcher", "model", "spoken")
 
-    def __init__(self, model: Model, batcher: Batcher) -> None:
+    def __init__(self, model: Version, batcher: Batcher) -> None:
         self.model = model
         self.batcher = batcher
         self.spoken: dict[str, Any] = {}
@@ -30,10 +32,10 @@ class Host:
 
     def __init__(
         self,
-        models: Iterable[Model],
+        models: Iterable[Version],
         *,
         default_model: str | None = None,
-        on_run: Callable[[Model, int, float], None] = lambda model, rows, run_ms: None,
+        on_run: Callable[[Version, int, float], None] = lambda model, rows, run_ms: None,
     ) -> None:
         """The first version of a name becomes its champion. `on_run` hears of each run: its rows and milliseconds.
 
@@ -48,7 +50,7 @@ class Host:
             self._served[model.name, model.version] = Served(model, self._batcher(model))
         self.table = RoutingTable(_routes(self.models()), default_model)
 
-    def models(self) -> list[Model]:
+    def models(self) -> list[Version]:
         """All loaded versions, by name and number."""
         return [self._served[key].model for key in sorted(self._served)]
 
@@ -61,14 +63,19 @@ class Host:
         for pool in self._pools:
             pool.shutdown()
 
-    def _batcher(self, model: Model) -> Batcher:
+    def _batcher(self, model: Version) -> Batcher:
+        on_run = partial(self._on_run, model)
+        if isinstance(model, RemoteModel):
+            return Batcher(None, away=model.remote, on_run=on_run)
+        if not isinstance(model, Model):
+            raise TypeError(f"nothing computes {model.name!r}")
         pool = ThreadPoolExecutor(1, thread_name_prefix=f"run-{model.name}-{model.version}")  # starts when first used
         self._pools.append(pool)
         away = InPool(model.score, pool)
-        return Batcher(model.score, cost_us=model.cost_us, away=away, on_run=partial(self._on_run, model))
+        return Batcher(model.score, cost_us=model.cost_us, away=away, on_run=on_run)
 
 
-def _routes(models: Iterable[Model]) -> dict[str, Routes]:
+def _routes(models: Iterable[Version]) -> dict[str, Routes]:
     versions: dict[str, dict[int, str]] = {}
     for model in models:
         versions.setdefault(model.name, {})[model.version] = model.digest

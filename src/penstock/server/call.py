@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import msgspec
 
 from penstock.errors import CallFailure
-from penstock.runtime import Model
+from penstock.runtime import Version
 from penstock.schema import Check
 from penstock.schema.prediction import Prediction
 
@@ -110,14 +110,14 @@ class Reply:
     def __init__(self, request_id: str, at: datetime) -> None:
         self.request_id = request_id
         self.at = at
-        self.model: Model | None = None
+        self.model: Version | None = None
         self.failure: CallFailure | None = None
         self.predictions: list[Prediction] = []
         self.encoded = _NOTHING
         self.latency_ms = 0.0
 
     @property
-    def answerer(self) -> Model:
+    def answerer(self) -> Version:
         """The version that answered; only asked of an answer. Raises ValueError for a reply that is none."""
         if self.model is None:
             raise ValueError("a reply without a model is no answer")

@@ -6,12 +6,12 @@ import shlex
 
 import msgspec
 
-from penstock.runtime import Model
+from penstock.runtime import Version
 from penstock.schema import Schema
 from penstock.schema.json_schema import example_row
 
 
-def curl_line(url: str, model: Model) -> str:
+def curl_line(url: str, model: Version) -> str:
     """A shell line that asks `model` at `url` for one valid row."""
     return curl_of(url, model.name, model.schema)
 

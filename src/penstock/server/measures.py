@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from penstock.runtime import Model, Scored
+from penstock.runtime import Scored, Version
 from penstock.server.call import Call, Reply
 from penstock.server.failures import is_refusal
 from penstock.telemetry import DURATION_BUCKETS_S, ROWS_BUCKETS, Counter, Histogram, Registry
@@ -36,7 +36,7 @@ class Measures:
             tuple[str, str], tuple[Histogram, Histogram, Histogram, Histogram]
         ] = {}  # total, queue, run, rows
 
-    def loaded(self, model: Model, took_s: float) -> None:
+    def loaded(self, model: Version, took_s: float) -> None:
         """Note a loaded version."""
         labels = {"model": model.name, "version": str(model.version)}
         self._loaded.child(**labels).set(1)
@@ -58,7 +58,7 @@ class Measures:
             timers[0].observe(reply.latency_ms / 1e3)
             timers[1].observe(scored.queue_ms / 1e3)
 
-    def ran(self, model: Model, rows: int, run_ms: float) -> None:
+    def ran(self, model: Version, rows: int, run_ms: float) -> None:
         """Count one run of a model."""
         timers = self._timers.get(model.labels) or self._timer(model.labels)
         timers[2].observe(run_ms / 1e3)

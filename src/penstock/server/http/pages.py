@@ -13,7 +13,7 @@ import msgspec
 
 from penstock.errors import NotFound
 from penstock.routing import CHAMPION
-from penstock.runtime import Host, Model
+from penstock.runtime import Host, Version
 from penstock.schema.json_schema import example_row, json_schema
 from penstock.server.docs_page import DOCS_HEADERS, docs_page
 from penstock.server.failures import HTTP_STATUS, error_body
@@ -119,7 +119,7 @@ class Pages:
 
     def _doc(self, name: str) -> ModelDoc:
         routes = self._host.table.models[name]
-        model: Model = self._host.choose(name, None, None).model
+        model: Version = self._host.choose(name, None, None).model
         return ModelDoc(
             name=name,
             versions=tuple(sorted(routes.versions)),

@@ -17,18 +17,29 @@ from penstock.telemetry.metrics import (
     family_text,
 )
 from penstock.telemetry.process import process_state
+from penstock.telemetry.spans import CallSpans, Part, SpanSink, open_spans
+from penstock.telemetry.storm import Storm, Summary
+from penstock.telemetry.traceparent import Trace, trace_of
 
 __all__ = [
     "CONTENT_TYPE",
     "DURATION_BUCKETS_S",
     "ROWS_BUCKETS",
+    "CallSpans",
     "Counter",
     "Family",
     "FamilyState",
     "Gauge",
     "Histogram",
+    "Part",
     "Peak",
     "Registry",
+    "SpanSink",
+    "Storm",
+    "Summary",
+    "Trace",
     "family_text",
+    "open_spans",
     "process_state",
+    "trace_of",
 ]

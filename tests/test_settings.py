@@ -12,7 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.errors import SettingsError
-from penstock.settings import Loaded, Settings, entries, load_settings, markdown_table, masked
+from penstock.settings import (
+    ConstantSettings,
+    FallbackSettings,
+    Loaded,
+    Settings,
+    entries,
+    load_settings,
+    markdown_table,
+    masked,
+)
 
 DOCS = Path(__file__).parents[1] / "docs" / "settings.md"
 
@@ -220,10 +229,10 @@ def test_entries_show_every_setting_once() -> None:
     """What --print-settings shows has each setting with its value, origin and meaning."""
     shown = {entry.key: entry for entry in entries(load_settings(None, {"PENSTOCK_SERVER__PORT": "9"}, {}))}
     leaves = [
-        f"{name}.{leaf}"
+        f"{name}.{leaf}" if leaf else name
         for name, section in msgspec.to_builtins(Settings()).items()
         if name != "home"
-        for leaf in section
+        for leaf in section or [""]
     ]
     assert list(shown) == ["home", *leaves]
     port = shown["server.port"]
@@ -259,3 +268,26 @@ def test_a_process_reads_its_environment_and_working_directory(tmp_path: Path) -
         check=True,
     )
     assert done.stdout == "8 7 1.0\n"
+
+
+def test_fallbacks_are_tables_of_the_file(tmp_path: Path) -> None:
+    """Each model has a table of its own; what is in it is kept as it was written."""
+    toml = "[fallback.churn]\nkind = 'constant'\nprediction = { label = 1, probabilities = { 0 = 0.5, 1 = 0.5 } }\n"
+    loaded = loaded_from(tmp_path, toml + "[fallback.iris]\nkind = 'version'\nversion = 2\n")
+    expected = {
+        "churn": FallbackSettings(
+            kind="constant", prediction=ConstantSettings(label=1, probabilities={"0": 0.5, "1": 0.5})
+        ),
+        "iris": FallbackSettings(kind="version", version=2),
+    }
+    assert (expected, "penstock.toml") == (loaded.settings.fallback, loaded.origins["fallback"])
+
+
+def test_a_fallback_that_does_not_fit_says_what_is_wrong(tmp_path: Path) -> None:
+    """The message names the place inside the table, and no variable can give one."""
+    assert (
+        "Expected a table per model, as in `[fallback.churn]` with `kind`, but: Object contains unknown field `knd` - "
+        "at `$[...]` - at `fallback` (/penstock.toml). Correct it, or remove it for the default {}."
+    ) == refusal("[fallback.churn]\nknd = 'constant'\n", tmp_path)
+    with pytest.raises(SettingsError, match="a setting that exists, got `PENSTOCK_FALLBACK`"):
+        load_settings(None, {"PENSTOCK_FALLBACK": "{}"}, {})

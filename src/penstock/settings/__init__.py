@@ -17,6 +17,10 @@ from penstock.settings.load import (
 )
 from penstock.settings.sections import (
     AuditSettings,
+    CacheSettings,
+    ConstantSettings,
+    FallbackSettings,
+    LimitsSettings,
     LogSettings,
     NativeSettings,
     ServerSettings,
@@ -29,7 +33,11 @@ __all__ = [
     "FILE_NAME",
     "PREFIX",
     "AuditSettings",
+    "CacheSettings",
+    "ConstantSettings",
     "Entry",
+    "FallbackSettings",
+    "LimitsSettings",
     "Loaded",
     "LogSettings",
     "NativeSettings",

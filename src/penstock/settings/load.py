@@ -62,6 +62,11 @@ class _Known(msgspec.Struct, frozen=True):
         return PREFIX + self.key.upper().replace(".", "__")
 
     @property
+    def is_table(self) -> bool:
+        """Whether it is a table of its own, which no variable or flag can give."""
+        return isinstance(self.default, dict)
+
+    @property
     def flag(self) -> str:
         return "--" + self.key.rpartition(".")[2].replace("_", "-")
 
@@ -134,7 +139,8 @@ def markdown_table() -> str:
     for setting in _catalogue(Settings):
         default = msgspec.json.encode(setting.default).decode()
         takes = _expected(inspect.type_info(setting.annotation)).replace("|", "\\|")
-        lines.append(f"| `{setting.key}` | `{setting.variable}` | `{default}` | {takes} | {setting.meaning} |")
+        variable = "in the file only" if setting.is_table else f"`{setting.variable}`"
+        lines.append(f"| `{setting.key}` | {variable} | `{default}` | {takes} | {setting.meaning} |")
     return "\n".join(lines) + "\n"
 
 
@@ -146,7 +152,8 @@ def _catalogue(section: type[msgspec.Struct], prefix: str = "") -> Iterator[_Kno
             yield from _catalogue(annotation, f"{prefix}{field.name}.")
         else:
             meaning = next(meta.description for meta in annotation.__metadata__ if meta.description)
-            yield _Known(prefix + field.name, annotation, field.default, meaning)
+            default = field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
+            yield _Known(prefix + field.name, annotation, default, meaning)
 
 
 def _from_file(file: Path | None, known: Mapping[str, _Known]) -> Iterator[_Given]:
@@ -196,7 +203,7 @@ def _place(file: Path, text: str, key: str) -> str:
 
 
 def _from_variables(environ: Mapping[str, str], known: Mapping[str, _Known]) -> Iterator[_Given]:
-    by_variable = {setting.variable: setting.key for setting in known.values()}
+    by_variable = {setting.variable: setting.key for setting in known.values() if not setting.is_table}
     for variable, key in _FOREIGN.items():
         if environ.get(variable):
             yield _Given(key, environ[variable], f"environment {variable}", f"environment {variable}", is_text=True)
@@ -241,9 +248,10 @@ def _fitted(given: _Given, setting: _Known) -> object:
     try:
         # Only a variable's text may be read as a number or truth value; in a file and in flags "1" is not 1.
         return msgspec.convert(value, setting.annotation, strict=not given.is_text)
-    except msgspec.ValidationError:
+    except msgspec.ValidationError as error:
+        got = f"but: {error}" if setting.is_table else f"got {masked(given.key, given.value)!r}"
         raise SettingsError(
-            f"Expected {_expected(kind)}, got {masked(given.key, given.value)!r} - at `{given.key}` ({given.place}). "
+            f"Expected {_expected(kind)}, {got} - at `{given.key}` ({given.place}). "
             f"Correct it, or remove it for the default {setting.default!r}."
         ) from None
 

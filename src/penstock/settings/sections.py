@@ -52,6 +52,50 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     keep_alive_s: Annotated[float, Meta(ge=0, le=3600, description="How long an idle connection is kept.")] = 5.0
 
 
+class LimitsSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What one worker takes on at a time; beyond it callers are refused at once (503), not kept waiting."""
+
+    queue_rows: Annotated[
+        int, Meta(ge=1, le=2**31 - 1, description="Most rows of a model's version that wait or are computed.")
+    ] = 10_000
+    bytes_in_flight: Annotated[
+        int, Meta(ge=1024, le=2**40, description="Most bytes of request bodies that are received or worked on.")
+    ] = 64 * MIB_BYTES
+    connections: Annotated[int, Meta(ge=1, le=1_000_000, description="Most open connections.")] = 1000
+    breaker_failures: Annotated[
+        int,
+        Meta(ge=0, le=1_000_000, description="Failed calls in a row that open a version's circuit breaker; 0: never."),
+    ] = 10
+    breaker_open_s: Annotated[
+        float, Meta(ge=0.01, le=3600, description="How long the breaker stays open before one call may try.")
+    ] = 5.0
+
+
+class CacheSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """The response cache of each worker."""
+
+    entries: Annotated[int, Meta(ge=0, le=10_000_000, description="Most rows whose answers are kept; 0: none.")] = 0
+    max_bytes: Annotated[int, Meta(ge=1024, le=2**40, description="Most memory for them, about.")] = 64 * MIB_BYTES
+    ttl_s: Annotated[float, Meta(ge=0.001, le=31_536_000, description="How long an answer is kept.")] = 60.0
+
+
+class ConstantSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A prediction, as replies have it."""
+
+    label: bool | int | str | None = None
+    probabilities: dict[str, float] | None = None
+    value: float | None = None
+    values: dict[str, float] | None = None
+
+
+class FallbackSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What answers in place of one model: see `docs/http.md`."""
+
+    kind: Literal["constant", "version", "abstain"]
+    prediction: ConstantSettings | None = None
+    version: int | None = None
+
+
 class AuditSettings(msgspec.Struct, frozen=True, kw_only=True):
     """The record of every answer."""
 
@@ -128,6 +172,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     home: Annotated[str, Meta(min_length=1, description="Directory under which all data live.")] = "./penstock-home"
     server: ServerSettings = ServerSettings()
+    limits: LimitsSettings = LimitsSettings()
+    cache: CacheSettings = CacheSettings()
+    fallback: Annotated[
+        dict[str, FallbackSettings],
+        Meta(
+            title="a table per model, as in `[fallback.churn]` with `kind`",
+            description="What answers when a model cannot: a constant, another version, or an abstention.",
+        ),
+    ] = msgspec.field(default_factory=dict)
     audit: AuditSettings = AuditSettings()
     sklearn: SklearnSettings = SklearnSettings()
     native: NativeSettings = NativeSettings()

@@ -44,10 +44,10 @@ class SklearnPredictor:
         rows = self.rows_of(columns)
         predicted = np.asarray(self.quietly(self.estimator.predict, rows))
         if self.outputs.kind == "regression":
-            return self._values(predicted, len(rows))
+            return self._values(predicted)
         answer = {"label": self._labels(predicted)}
         if self.outputs.kind == "anomaly":
-            answer["value"] = _floats(self.quietly(self.estimator.decision_function, rows)).reshape(len(rows))
+            answer["value"] = _floats(self.quietly(self.estimator.decision_function, rows)).reshape(-1)
         elif self.outputs.has_probabilities:
             answer["probabilities"] = _floats(self.quietly(self.estimator.predict_proba, rows))
         return answer
@@ -77,10 +77,10 @@ class SklearnPredictor:
             raise ModelFailed(f"The model answered the class {error}, which is not one of its classes") from error
         return np.array(found, dtype=np.int64)
 
-    def _values(self, predicted: np.ndarray, rows: int) -> Outputs:
+    def _values(self, predicted: np.ndarray) -> Outputs:
         if self.outputs.targets:
-            return {"values": _floats(predicted).reshape(rows, len(self.outputs.targets))}
-        return {"value": _floats(predicted).reshape(rows)}
+            return {"values": _floats(predicted).reshape(-1, len(self.outputs.targets))}
+        return {"value": _floats(predicted).reshape(-1)}
 
 
 def load_sklearn(data: bytes, schema: Schema, outputs: OutputSpec, trusted: Collection[str] = ()) -> SklearnPredictor:

@@ -1,0 +1,27 @@
+"""Models for tests of faults: one that gives back what it got, one that answers NaN on some rows, one that misbehaves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from moody import Moody, graph, ramp
+
+
+@pytest.fixture(scope="session")
+def faulty(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Paths of packed models of one float `x`.
+
+    - `echo`: its value is `x`; compiled.
+    - `log`: its value is the natural logarithm, so NaN for x < 0; compiled.
+    - `moody`: its value is `x`, but for the moods of `moody.py`; native, and trusted as `moody.Moody`.
+    """
+    import penstock
+
+    out = tmp_path_factory.mktemp("faulty")
+    options = penstock.PackOptions(golden_rows=8, trusted=("moody.Moody",))
+    models = {"echo": graph("Identity"), "log": graph("Log"), "moody": Moody().fit(ramp(), None)}
+    return {
+        name: penstock.pack(model, name=name, sample=ramp(), out=out, options=options).path
+        for name, model in models.items()
+    }

@@ -1,0 +1,58 @@
+"""Models that are right on their sample and wrong on rows that a test chooses."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import onnx
+import pandas as pd
+from onnx import TensorProto, helper
+from sklearn.base import BaseEstimator, RegressorMixin
+
+RAISES = -1001.0
+HANGS = -1002.0
+NAN = -1003.0
+ROW_TOO_FEW = -1004.0
+ROW_TOO_MANY = -1005.0
+MOODS = {"raises": RAISES, "nan": NAN, "a row too few": ROW_TOO_FEW, "a row too many": ROW_TOO_MANY}
+HANGS_S = 3.0
+
+
+def ramp() -> pd.DataFrame:
+    """A sample of `x`: positive numbers."""
+    return pd.DataFrame({"x": np.linspace(1.0, 1e6, 60)})
+
+
+def graph(operator: str) -> onnx.ModelProto:
+    """The graph of one operator, from `x` `[n, 1]` to `y` `[n, 1]`, both double."""
+    ends = [helper.make_tensor_value_info(name, TensorProto.DOUBLE, ["n", 1]) for name in ("x", "y")]
+    made = helper.make_graph([helper.make_node(operator, ["x"], ["y"])], "graph", ends[:1], ends[1:])
+    return helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+
+class Moody(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+    """Answers `x`, in `cost_s`; one row with a mood's number spoils the whole batch."""
+
+    def __init__(self, cost_s: float = 0.002) -> None:
+        self.cost_s = cost_s
+
+    def fit(self, rows: pd.DataFrame, _: object) -> Moody:
+        """Keep the names of the columns."""
+        self.feature_names_in_ = np.array(rows.columns, dtype=object)
+        self.n_features_in_ = rows.shape[1]
+        return self
+
+    def predict(self, rows: Any) -> np.ndarray:
+        """`x` of each row, or whatever the mood is."""
+        values = np.asarray(rows, dtype=np.float64)[:, 0].copy()
+        time.sleep(self.cost_s)  # slow enough for a thread, and gives way
+        if RAISES in values:
+            raise RuntimeError("I will not")
+        if HANGS in values:
+            time.sleep(HANGS_S)
+        values[values == NAN] = np.nan
+        if ROW_TOO_FEW in values:
+            return values[1:]
+        return np.append(values, 0.0) if ROW_TOO_MANY in values else values

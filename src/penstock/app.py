@@ -31,9 +31,10 @@ from penstock.server.http.pages import MetricsText, Pages
 from penstock.server.http.predictions import Predictions
 from penstock.server.measures import Measures
 from penstock.server.predict import Predict
+from penstock.server.witness import Witness
 from penstock.settings import ServerSettings, Settings
 from penstock.started import Served, Started
-from penstock.telemetry import FamilyState, Registry, process_state
+from penstock.telemetry import FamilyState, Registry, open_spans, process_state
 
 _LOG = logging.getLogger("penstock")
 
@@ -89,7 +90,8 @@ def assembled(
             segment_bytes=settings.audit.segment_bytes,
             registry=registry,
         )
-        predict = Predict(host, log, measures=measures, on_bug=_log_bug, max_rows=settings.server.max_rows)
+        witness = stack.enter_context(contextlib.closing(_witness(settings, worker, registry, stack)))
+        predict = Predict(host, log, measures=measures, witness=witness, max_rows=settings.server.max_rows)
         pages = Pages(host, metrics or own_metrics(registry, worker), info=_info(settings))
         _calm_collector()
         yield Assembled(models, registry, log, runner, _uvicorn_config(settings, predict, pages))
@@ -180,8 +182,14 @@ async def serve_until_stopped(server: TellingServer, log: AuditLog, listeners: l
         await server.serve(sockets=listeners)
 
 
-def _log_bug(request_id: str, bug: Exception) -> None:
-    _LOG.error("request %s ended in a bug", request_id, exc_info=bug)
+def _witness(settings: Settings, worker: int, registry: Registry, stack: contextlib.ExitStack) -> Witness:
+    """What tells of calls; spans are sent where the settings name a collector. Raises MissingExtra."""
+    telemetry, slow_ms = settings.telemetry, settings.log.slow_ms
+    if telemetry.otlp_endpoint is None:
+        return Witness(slow_ms=slow_ms)
+    spans = open_spans(telemetry.otlp_endpoint, worker=worker, registry=registry)
+    stack.enter_context(contextlib.closing(spans))
+    return Witness(slow_ms=slow_ms, spans=spans, sample=telemetry.sample)
 
 
 def _info(settings: Settings) -> dict[str, object]:

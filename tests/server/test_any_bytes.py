@@ -25,6 +25,7 @@ from penstock.server.http.predictions import Predictions
 from penstock.server.http.routes import match
 from penstock.server.measures import Measures
 from penstock.server.predict import Predict
+from penstock.server.witness import Witness
 from penstock.telemetry import Registry
 from rows import CHURN_ROW
 
@@ -53,6 +54,17 @@ class Told(msgspec.Struct):
 Ask = Callable[[Asked], Told]
 
 
+class Collecting(Witness):
+    """Keeps the bugs that it is told of."""
+
+    def __init__(self, bugs: list[Exception]) -> None:
+        super().__init__(slow_ms=0)
+        self._bugs = bugs
+
+    def bug(self, request_id: str, bug: Exception) -> None:
+        self._bugs.append(bug)
+
+
 @pytest.fixture(scope="module")
 def ask(bundles: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
     """Puts a request to the application and waits for its answer."""
@@ -62,7 +74,7 @@ def ask(bundles: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> I
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         log = AuditLog(tmp_path_factory.mktemp("fuzz") / "audit", registry=registry)
         log.open(runner.get_loop())
-        predict = Predict(host, log, measures=measures, on_bug=lambda *bug: bugs.append(bug), max_rows=20)
+        predict = Predict(host, log, measures=measures, witness=Collecting(bugs), max_rows=20)
         pages = Pages(host, own_metrics(registry, 0), info={})
         app = HttpApp(
             Predictions(predict, max_body_bytes=5000, deadline_ms=30_000), pages, Cors(("https://a.example",))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 
 import msgspec
@@ -20,21 +19,20 @@ from penstock.runtime import Host, Scored, Served, Wait
 from penstock.server.call import Asked, Call, Face, Reply, Spoken
 from penstock.server.failures import is_refusal
 from penstock.server.measures import Measures
+from penstock.server.witness import Witness
 
 _ENCODE = msgspec.json.Encoder().encode
-
-OnBug = Callable[[str, Exception], None]
-"""Called with the request id and the exception of a bug of ours; its traceback goes to the log, never to a caller."""
 
 
 class Predict:
     """Answers calls. One per worker, on its event loop; run by `Flight`, never as a task."""
 
-    def __init__(self, host: Host, log: AuditLog, *, measures: Measures, on_bug: OnBug, max_rows: int) -> None:
+    def __init__(self, host: Host, log: AuditLog, *, measures: Measures, witness: Witness, max_rows: int) -> None:
         self._host = host
         self._log = log
         self._measures = measures
-        self._on_bug = on_bug
+        self._witness = witness
+        self._seen_from_ms = witness.from_ms
         self._max_rows = max_rows
         self._ids = RequestIds()
         self._maskers: dict[str, Masker] = {model.digest: Masker(model.schema) for model in host.models()}
@@ -59,7 +57,7 @@ class Predict:
         except CallFailure as failure:
             reply.failure = failure
         except Exception as bug:  # the edge of a call: whatever it is, the caller gets an answer and the log a record
-            self._on_bug(reply.request_id, bug)
+            self._witness.bug(reply.request_id, bug)
             reply.failure = InternalFailure(_BUG.format(reply.request_id))
         reply.latency_ms = _since_ms(call.arrived_ns)
         try:
@@ -68,7 +66,7 @@ class Predict:
             else:
                 self._log.append(self._answered(call, reply, asked, scored), spoken.opening)
         except Exception as bug:  # the edge of a call, as above: no record, so no answer
-            self._on_bug(reply.request_id, bug)
+            self._witness.bug(reply.request_id, bug)
             reply.failure = InternalFailure(_BUG.format(reply.request_id))
             return reply
         written: Wait[Exception | None] = Wait()
@@ -77,6 +75,8 @@ class Predict:
         if isinstance(unwritten, RecordFailed):
             reply.failure = unwritten
         self._measures.count(call, reply, scored)
+        if reply.failure is not None or reply.latency_ms >= self._seen_from_ms:
+            self._witness.saw(call, reply, asked, scored)
         return reply
 
     def _speak(self, face: Face, served: Served) -> Spoken:

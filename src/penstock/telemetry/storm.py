@@ -10,10 +10,10 @@ import msgspec
 K = TypeVar("K", bound=Hashable)
 
 
-class Summary(msgspec.Struct, frozen=True):
+class Summary(msgspec.Struct, Generic[K], frozen=True):
     """How many equal events came in a window and were not told; `last` is what the last of them said of itself."""
 
-    key: Hashable
+    key: K
     untold: int
     window_s: float
     last: str
@@ -60,9 +60,10 @@ class Storm(Generic[K]):
         ends_s = min((window.ends_s for window in self._windows.values()), default=None)
         return None if ends_s is None else max(0.0, ends_s - self._clock())
 
-    def summaries(self, *, is_end: bool = False) -> list[Summary]:
+    def summaries(self, *, is_end: bool = False) -> list[Summary[K]]:
         """What the windows that are over (at the end, all) left untold; each is told once."""
-        now_s, found = self._clock(), []
+        now_s = self._clock()
+        found: list[Summary[K]] = []
         for key, window in list(self._windows.items()):
             if not is_end and now_s < window.ends_s:
                 continue

@@ -2,22 +2,30 @@
 
 from penstock.runtime.away import Away, InPool, Scored, Ticket
 from penstock.runtime.batcher import Batcher
+from penstock.runtime.breaker import Breaker
+from penstock.runtime.cache import ResponseCache
+from penstock.runtime.fallback import Fallback
 from penstock.runtime.flight import Flight, Wait
-from penstock.runtime.host import Host, Served
+from penstock.runtime.host import Host, Limits
 from penstock.runtime.model import Model, open_model
 from penstock.runtime.remote import Remote, RemoteModel
+from penstock.runtime.served import Served
 from penstock.runtime.version import Cost, Version
 
 __all__ = [
     "Away",
     "Batcher",
+    "Breaker",
     "Cost",
+    "Fallback",
     "Flight",
     "Host",
     "InPool",
+    "Limits",
     "Model",
     "Remote",
     "RemoteModel",
+    "ResponseCache",
     "Scored",
     "Served",
     "Ticket",

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any
+
+import msgspec
 
 from penstock.errors import BundleRefused
 from penstock.routing import CHAMPION, Routes, RoutingTable
 from penstock.runtime.away import InPool
 from penstock.runtime.batcher import Batcher
+from penstock.runtime.breaker import Breaker
+from penstock.runtime.fallback import Fallback, require_fits
 from penstock.runtime.model import Model
 from penstock.runtime.remote import RemoteModel
+from penstock.runtime.served import Served
 from penstock.runtime.version import Version
+from penstock.telemetry import Registry
+
+_Key = tuple[str, int]
 
 
-class Served:
-    """A loaded version, the queue in front of it, and what each protocol needs of it, made at its first call."""
+class Limits(msgspec.Struct, frozen=True):
+    """What each version takes on: rows that wait or are computed, failures in a row, seconds of rest after them."""
 
-    __slots__ = ("batcher", "model", "spoken")
-
-    def __init__(self, model: Version, batcher: Batcher) -> None:
-        self.model = model
-        self.batcher = batcher
-        self.spoken: dict[str, Any] = {}
+    queue_rows: int = 10_000
+    breaker_failures: int = 10
+    breaker_open_s: float = 5.0
 
 
 class Host:
@@ -36,19 +40,30 @@ class Host:
         *,
         default_model: str | None = None,
         on_run: Callable[[Version, int, float], None] = lambda model, rows, run_ms: None,
+        on_swap: Callable[[], None] = lambda: None,
+        limits: Limits | None = None,
+        fallbacks: Mapping[str, Fallback] | None = None,
+        registry: Registry | None = None,
     ) -> None:
-        """The first version of a name becomes its champion. `on_run` hears of each run: its rows and milliseconds.
+        """The first version of a name becomes its champion. `fallbacks` are by the model's name.
 
-        Raises BundleRefused for two versions of one number.
+        `on_run` hears of each run: its rows and milliseconds; `on_swap` of each change of what is served. Raises as
+        `swap` does.
         """
+        registry = registry if registry is not None else Registry()
+        self._active = registry.gauge("model_active_requests", "Calls that have yet to get their reply.", ("model",))
+        self._broken = registry.gauge(
+            "penstock_breaker_open", "Workers whose circuit breaker of the version is open.", ("model", "version")
+        )
+        self._default_model = default_model
         self._on_run = on_run
-        self._pools: list[ThreadPoolExecutor] = []
-        self._served: dict[tuple[str, int], Served] = {}
-        for model in models:
-            if (model.name, model.version) in self._served:
-                raise BundleRefused(f"version {model.version} of {model.name!r} is there twice")
-            self._served[model.name, model.version] = Served(model, self._batcher(model))
-        self.table = RoutingTable(_routes(self.models()), default_model)
+        self._on_swap = on_swap
+        self._limits = limits or Limits()
+        self._fallbacks = fallbacks or {}
+        self._served: dict[_Key, Served] = {}
+        self._leaving: set[Served] = set()
+        self.table = RoutingTable({}, default_model)
+        self.swap(models)
 
     def models(self) -> list[Version]:
         """All loaded versions, by name and number."""
@@ -58,21 +73,85 @@ class Host:
         """The loaded version that answers a call. Raises NotFound naming what there is."""
         return self._served[self.table.choose(model, version, alias)]
 
+    def swap(self, models: Iterable[Version], table: RoutingTable | None = None) -> None:
+        """Serve `models` by `table` from now on, all at once; without a table, as at the start.
+
+        A version that is served already (the same object) keeps its queue and its breaker. One that is served no more
+        answers the calls that hold it and is then freed. Raises BundleRefused for two versions of one number,
+        SettingsError for a fallback that does not fit and ValueError for a table that names what is not in `models`;
+        nothing has changed then.
+        """
+        wanted = _by_key(models)
+        table = table or RoutingTable(_routes(wanted.values()), self._default_model)
+        _require_loaded(table, wanted)
+        for model in wanted.values():
+            if model.name in self._fallbacks:
+                require_fits(self._fallbacks[model.name], model.name, model.bundle.outputs)
+        old = self._served
+        self._served = {
+            key: old[key] if key in old and old[key].model is model else self._serve(model)
+            for key, model in wanted.items()
+        }
+        self.table = table
+        self._on_swap()
+        for key, served in old.items():
+            if self._served.get(key) is not served:
+                self._leaving.add(served)
+                served.leave()
+
     def close(self) -> None:
         """Wait for what runs and free the threads."""
-        for pool in self._pools:
-            pool.shutdown()
+        for served in (*self._served.values(), *self._leaving):
+            if served.pool is not None:
+                served.pool.shutdown()
 
-    def _batcher(self, model: Version) -> Batcher:
+    def _serve(self, model: Version) -> Served:
+        limits = self._limits
         on_run = partial(self._on_run, model)
+        pool: ThreadPoolExecutor | None = None
         if isinstance(model, RemoteModel):
-            return Batcher(None, away=model.remote, on_run=on_run)
-        if not isinstance(model, Model):
+            batcher = Batcher(None, away=model.remote, on_run=on_run, most_rows=limits.queue_rows)
+        elif isinstance(model, Model):
+            pool = ThreadPoolExecutor(1, thread_name_prefix=f"run-{model.name}-{model.version}")  # starts when used
+            away = InPool(model.score, pool)
+            batcher = Batcher(model.score, cost_us=model.cost_us, away=away, on_run=on_run, most_rows=limits.queue_rows)
+        else:
             raise TypeError(f"nothing computes {model.name!r}")
-        pool = ThreadPoolExecutor(1, thread_name_prefix=f"run-{model.name}-{model.version}")  # starts when first used
-        self._pools.append(pool)
-        away = InPool(model.score, pool)
-        return Batcher(model.score, cost_us=model.cost_us, away=away, on_run=on_run)
+        broken = self._broken.at(model.labels)
+        broken.set(0)
+        breaker = Breaker(limits.breaker_failures, limits.breaker_open_s, on_change=broken.set)
+        fallback = self._fallbacks.get(model.name)
+        if fallback is not None and fallback.version == model.version:
+            fallback = None  # it cannot stand in for itself
+        active = self._active.at((model.name,))
+        return Served(model, batcher, breaker=breaker, active=active, free=self._free, pool=pool, fallback=fallback)
+
+    def _free(self, served: Served) -> None:
+        self._leaving.discard(served)
+        if served.pool is not None:
+            served.pool.shutdown(wait=False)  # nothing runs: nobody holds it
+        if isinstance(served.model, RemoteModel):
+            served.model.remote.close()
+        key = (served.model.name, served.model.version)
+        if key not in self._served:
+            self._broken.remove(model=key[0], version=str(key[1]))
+
+
+def _by_key(models: Iterable[Version]) -> dict[_Key, Version]:
+    found: dict[_Key, Version] = {}
+    for model in models:
+        key = (model.name, model.version)
+        if key in found:
+            raise BundleRefused(f"version {model.version} of {model.name!r} is there twice")
+        found[key] = model
+    return found
+
+
+def _require_loaded(table: RoutingTable, loaded: Mapping[_Key, Version]) -> None:
+    for name, routes in table.models.items():
+        for number in (*routes.versions, *routes.aliases.values()):
+            if (name, number) not in loaded:
+                raise ValueError(f"Expected version {number} of {name!r} among the loaded models: load it first")
 
 
 def _routes(models: Iterable[Version]) -> dict[str, Routes]:

@@ -1,0 +1,82 @@
+"""A loaded version as it is served, and how long it is kept: until it is replaced and its last hold is gone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from penstock.errors import ModelUnavailable
+from penstock.runtime.batcher import Batcher
+from penstock.runtime.breaker import Breaker
+from penstock.runtime.fallback import Fallback
+from penstock.runtime.version import Version
+from penstock.telemetry import Gauge
+
+
+class Served:
+    """A loaded version, the queue and the breaker in front of it, and what each protocol needs of it.
+
+    `spoken` is made at a protocol's first call. `active` counts the calls of all versions of the model. Used on one
+    event loop; not thread-safe.
+    """
+
+    __slots__ = ("_free", "_is_leaving", "active", "batcher", "breaker", "fallback", "holds", "model", "pool", "spoken")
+
+    def __init__(
+        self,
+        model: Version,
+        batcher: Batcher,
+        *,
+        breaker: Breaker,
+        active: Gauge,
+        free: Callable[[Served], None],
+        pool: ThreadPoolExecutor | None = None,
+        fallback: Fallback | None = None,
+    ) -> None:
+        self.model = model
+        self.batcher = batcher
+        self.breaker = breaker
+        self.active = active
+        self.pool = pool
+        self.fallback = fallback
+        self.spoken: dict[str, Any] = {}
+        self.holds = 0
+        self._is_leaving = False
+        self._free = free
+
+    def hold(self) -> None:
+        """Keep it loaded until `release`: a call uses it."""
+        self.holds += 1
+        self.active.value += 1
+
+    def release(self) -> None:
+        """The end of one `hold`."""
+        self.holds -= 1
+        self.active.value -= 1
+        if self._is_leaving and not self.holds:
+            self._free(self)
+
+    def leave(self) -> None:
+        """It is served no more: free it after its last hold, or now."""
+        self._is_leaving = True
+        if not self.holds:
+            self._free(self)
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether it has been replaced."""
+        return self._is_leaving
+
+    def require_open(self) -> None:
+        """Raise ModelUnavailable while the breaker refuses, and Overloaded while the queue is full.
+
+        The hot path looks at `breaker.is_open` and `batcher.rows` first, and calls this only then.
+        """
+        if self.breaker.refuses():
+            wait_s = self.breaker.retry_after_s()
+            raise ModelUnavailable(_BROKEN.format(self.model.name, self.model.version, wait_s), wait_s)
+        self.batcher.require_room()
+
+
+_BROKEN = "{} version {} has failed again and again and is left alone for a while: try again in {} s"

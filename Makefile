@@ -50,8 +50,8 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(STAMP)   ## throughput beside the null handler and the usual design; needs wrk
-	$(BIN)/python benchmarks/bench.py
+bench: $(STAMP)   ## regenerates docs/performance.md in 10 minutes; needs wrk, and two cores left alone
+	$(BIN)/python benchmarks/bench.py --write
 
 sizes: $(STAMP)   ## what each extra takes on disk
 	$(BIN)/python benchmarks/install_size.py

@@ -29,6 +29,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
       does not know their field.
     - `outputs`, `decision`: what was answered.
     - `body_bytes`, `body_sha256`: a body that could not be read, as length and hash only.
+    - `trace_id`: of the caller's trace, where its `traceparent` names one.
     - `rows`: of this call; `batch_rows`: of the run that this call was a part of.
 
     In `input`, `raw`, `outputs` and `decision` NaN, infinities and lone surrogates are found and tagged by the
@@ -41,6 +42,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
     request_id: str
     at: datetime
     client_id: str | None = None
+    trace_id: str | None = None
     principal: str = "anonymous"
     model: str | None = None
     version: int | str | None = None
@@ -84,6 +86,7 @@ class Answered(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     key: str | None = None
     raw: Content = None
     undeclared: int = 0
+    trace_id: str | None = None
 
 
 class _Opening(msgspec.Struct, frozen=True):

@@ -106,6 +106,7 @@ class Predict:
             asked.key or call.key,
             raw,
             undeclared,
+            None if call.trace is None else call.trace.trace_id,
         )
 
     def _record(self, call: Call, reply: Reply, asked: Asked | None, scored: Scored | None) -> Record:
@@ -120,6 +121,7 @@ class Predict:
             request_id=reply.request_id,
             at=reply.at,
             client_id=call.client_id,
+            trace_id=None if call.trace is None else call.trace.trace_id,
             principal=call.principal,
             model=call.model if model is None else model.name,
             version=call.version if model is None else model.version,

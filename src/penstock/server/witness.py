@@ -150,7 +150,7 @@ def _spans_of(call: Call, reply: Reply, asked: Asked | None, scored: Scored | No
         parts = [Part("queue", run_ns - int(scored.queue_ms * 1e6), run_ns), Part("run", run_ns, answered_ns), *parts]
     failure = reply.failure
     return CallSpans(
-        name=_route(call) or call.face.name,
+        name=f"POST {_route(call) or call.face.name}",
         start_ns=start_ns,
         end_ns=end_ns,
         attributes=_attributes(call, reply, asked, scored),

@@ -21,10 +21,13 @@ from typing import Literal, Self, TypeAlias
 from penstock.audit.record import Answered, Record, write_record
 from penstock.audit.segment import FORMAT, SUFFIX, Header, SegmentWriter
 from penstock.errors import RecordFailed, SegmentError
-from penstock.telemetry import Registry
+from penstock.telemetry import Recent, Registry
 
 FailureRule: TypeAlias = Literal["serve", "strict"]
 OnFlushed: TypeAlias = Callable[[Exception | None], None]
+
+_LAG_SPAN_S = 30.0
+_LAG_HELP = "The longest that a record waited for its write, of the last half to whole minute."
 
 
 class AuditLog:
@@ -58,6 +61,9 @@ class AuditLog:
         registry = registry if registry is not None else Registry()
         self._recorded = registry.counter("penstock_audit_records_total", "Records written to the audit log.").child()
         self._dropped = registry.counter("penstock_audit_dropped_total", "Records that could not be written.").child()
+        self._lag = Recent(clock=time.perf_counter, span_s=_LAG_SPAN_S)
+        registry.peak("penstock_audit_lag_seconds", _LAG_HELP).adopt(self._lag)
+        self._appended_s = 0.0
         self._buffer = bytearray()
         self._callbacks: list[OnFlushed] = []
         self._is_scheduled = False
@@ -144,7 +150,10 @@ class AuditLog:
         """Write what the tick has appended and call back. The loop calls it; a drain may, too."""
         self._is_scheduled = False
         callbacks, self._callbacks = self._callbacks, []
-        error = self._write_tick() if self._buffer else None
+        error = None
+        if self._buffer:
+            error = self._write_tick()
+            self._lag.ended(self._appended_s)
         for callback in callbacks:
             try:
                 callback(error)
@@ -175,6 +184,7 @@ class AuditLog:
             self._buffer.clear()
             raise SegmentError("Expected an open audit log, got one that is not open (yet, or any more)")
         self._is_scheduled = True
+        self._appended_s = time.perf_counter()
         self._loop.call_soon(self.flush)
 
     def _write_tick(self) -> RecordFailed | None:

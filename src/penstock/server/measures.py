@@ -27,9 +27,14 @@ class Measures:
             "model_batch_rows", "Rows of a run.", ("model", "version"),
             buckets=ROWS_BUCKETS,
         )  # fmt: skip
-        self._loaded = registry.gauge("model_loaded", "1 for every version in memory.", ("model", "version"))
-        self._load_seconds = registry.gauge(
+        self._loaded = registry.gauge(
+            "model_loaded", "Workers that serve the version.", ("model", "version")
+        )
+        self._load_seconds = registry.peak(
             "model_load_duration_seconds", "Time to verify, load and prove a version.", ("model", "version")
+        )
+        self._load_failures = registry.counter(
+            "model_load_failures_total", "Versions that could not be loaded.", ("model", "version")
         )
         self._counters: dict[tuple[tuple[str, str], str, str], Counter] = {}
         self._timers: dict[
@@ -41,6 +46,10 @@ class Measures:
         labels = {"model": model.name, "version": str(model.version)}
         self._loaded.child(**labels).set(1)
         self._load_seconds.child(**labels).set(took_s)
+
+    def load_failed(self, name: str, version: int) -> None:
+        """Note a version that could not be loaded."""
+        self._load_failures.child(model=name, version=str(version)).inc()
 
     def count(self, call: Call, reply: Reply, scored: Scored | None) -> None:
         """Count one finished call."""

@@ -13,6 +13,7 @@ from penstock.telemetry.metrics import (
     Gauge,
     Histogram,
     Peak,
+    Recent,
     Registry,
     family_text,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "Histogram",
     "Part",
     "Peak",
+    "Recent",
     "Registry",
     "SpanSink",
     "Storm",

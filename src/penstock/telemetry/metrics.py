@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Generic, Literal, TypeAlias, TypeVar
 
 import msgspec
@@ -86,6 +86,39 @@ class Peak(Gauge):
         self.value = max(self.value, numbers[0])
 
 
+class Recent(Peak):
+    """The longest of the last delays: of those that ended within the last one to two spans; 0 when none did."""
+
+    __slots__ = ("_before_s", "_clock", "_now_s", "_span_s", "_turn_s")
+
+    def __init__(self, *, clock: Callable[[], float], span_s: float) -> None:
+        super().__init__()
+        self._clock = clock
+        self._span_s = span_s
+        self._turn_s = clock() + span_s
+        self._before_s = self._now_s = 0.0
+
+    def ended(self, began_s: float) -> None:
+        """Note a delay that began at `began_s` of the clock and ends now."""
+        now_s = self._clock()
+        if now_s >= self._turn_s:
+            self._turn(now_s)
+        if now_s - began_s > self._now_s:
+            self._now_s = now_s - began_s
+
+    def numbers(self) -> list[float]:
+        """As in `FamilyState.samples`."""
+        self._turn(self._clock())
+        return [max(self._before_s, self._now_s)]
+
+    def _turn(self, now_s: float) -> None:
+        if now_s < self._turn_s:
+            return
+        self._before_s = self._now_s if now_s < self._turn_s + self._span_s else 0.0
+        self._now_s = 0.0
+        self._turn_s = now_s + self._span_s
+
+
 class Histogram:
     """Counts of observations by bucket: bucket i holds what is at most `buckets[i]` and above the one before."""
 
@@ -142,6 +175,11 @@ class Family(Generic[Child]):
         if child is None:
             child = self._children[values] = self._make(self.buckets)
         return child
+
+    def adopt(self, child: Child, **labels: str) -> None:
+        """Make `child`, made elsewhere, the one of these label values. Raises ValueError as `child` does."""
+        self.child(**labels)
+        self._children[tuple(str(labels[name]) for name in self.labels)] = child
 
     def remove(self, **labels: str) -> None:
         """Forget the children that have all these label values: an unloaded version leaves the output."""

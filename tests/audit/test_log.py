@@ -260,7 +260,7 @@ def test_one_frozen_moment_gives_every_segment_its_own_name(tmp_path: Path) -> N
 
 
 def test_counters_are_metrics(tmp_path: Path) -> None:
-    """The numbers of records and losses appear under the names of the metrics table."""
+    """The numbers of records and losses, and the wait for a write, appear under the names of the metrics table."""
     registry = Registry()
 
     async def main() -> None:
@@ -270,6 +270,7 @@ def test_counters_are_metrics(tmp_path: Path) -> None:
 
     asyncio.run(main())
     samples = {s.name: s.value for family in text_string_to_metric_families(registry.text()) for s in family.samples}
+    assert 0 < samples.pop("penstock_audit_lag_seconds") < 30
     assert {"penstock_audit_records_total": 2, "penstock_audit_dropped_total": 0} == samples
 
 

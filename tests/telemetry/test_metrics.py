@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from penstock.telemetry import FamilyState, Registry, family_text, process_state
+from penstock.telemetry import FamilyState, Recent, Registry, family_text, process_state
 
 LABEL_TEXT = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\r"), max_size=20)
 
@@ -117,6 +117,41 @@ def test_removed_children_leave_the_page() -> None:
     assert {("b", "1")} == {tuple(v for _, v in labels) for _, labels in samples_of(registry.text())}
 
 
+def test_a_peak_is_the_greatest_of_the_processes() -> None:
+    """Where the worst is asked, merging takes the greatest number and does not add."""
+    merged = Registry()
+    for seconds in (0.25, 2.5, 1.0):
+        worker = Registry()
+        worker.peak("lag_seconds", "Lag.").child().set(seconds)
+        sent = msgspec.json.encode(worker.state())
+        merged.merge(msgspec.json.decode(sent, type=list[FamilyState]))
+    assert {("lag_seconds", ()): 2.5} == samples_of(merged.text())
+
+
+def test_the_longest_recent_delay_is_shown_and_forgotten() -> None:
+    """The longest delay stays for at least one span and is gone after two, seen or not."""
+    now_s = [100.0]
+    lag = Recent(clock=lambda: now_s[0], span_s=30.0)
+    registry = Registry()
+    registry.peak("lag_seconds", "Lag.").adopt(lag)
+
+    def shown() -> float:
+        [value] = samples_of(registry.text()).values()
+        return value
+
+    assert 0.0 == shown()
+    lag.ended(98.0)
+    lag.ended(99.5)
+    assert 2.0 == shown()
+    now_s[0] = 131.0
+    lag.ended(130.5)
+    assert 2.0 == shown()
+    now_s[0] = 165.0
+    assert 0.5 == shown()
+    now_s[0] = 300.0
+    assert 0.0 == shown()
+
+
 def test_declaring_twice_gives_the_same_family() -> None:
     """Two parts of the program may declare the same metric; a different declaration is refused."""
     registry = Registry()
@@ -125,6 +160,9 @@ def test_declaring_twice_gives_the_same_family() -> None:
         registry.counter("a_total", "A.", ("y",))
     with pytest.raises(ValueError, match="a_total"):
         registry.gauge("a_total", "A.", ("x",))
+    registry.gauge("b", "B.")
+    with pytest.raises(ValueError, match="b"):
+        registry.peak("b", "B.")
 
 
 def test_wrong_labels_and_buckets_are_refused() -> None:

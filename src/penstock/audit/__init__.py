@@ -4,7 +4,7 @@ from penstock.audit.chain import Broken, ChainReport, broken_links, read_records
 from penstock.audit.ids import RequestIds
 from penstock.audit.log import AuditLog, FailureRule, OnFlushed
 from penstock.audit.mask import Masker
-from penstock.audit.record import Answered, Record, opening_of, read_record
+from penstock.audit.record import Answered, FellBack, Record, opening_of, read_record
 from penstock.audit.recovery import Recovered, recover
 from penstock.audit.tags import Masked, tag
 
@@ -14,6 +14,7 @@ __all__ = [
     "Broken",
     "ChainReport",
     "FailureRule",
+    "FellBack",
     "Masked",
     "Masker",
     "OnFlushed",

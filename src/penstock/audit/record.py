@@ -18,6 +18,14 @@ Content: TypeAlias = Any
 """Anything of JSON types, bytes and structs; or `msgspec.Raw`, already encoded (what `tag` returns)."""
 
 
+class FellBack(msgspec.Struct, frozen=True):
+    """Why a fallback answered: its `kind`, the `code` of the failure that it covers, the `version` that failed."""
+
+    kind: str
+    code: str
+    version: int
+
+
 class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One call and how it ended. `gc=False`: it is made per request and holds no cycles.
 
@@ -30,6 +38,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
     - `outputs`, `decision`: what was answered.
     - `body_bytes`, `body_sha256`: a body that could not be read, as length and hash only.
     - `trace_id`: of the caller's trace, where its `traceparent` names one.
+    - `fallback`: what answered in place of the model, and why. `cached`: the response cache answered.
     - `rows`: of this call; `batch_rows`: of the run that this call was a part of.
 
     In `input`, `raw`, `outputs` and `decision` NaN, infinities and lone surrogates are found and tagged by the
@@ -64,6 +73,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
     queue_ms: float = 0.0
     run_ms: float = 0.0
     total_ms: float = 0.0
+    fallback: FellBack | None = None
+    cached: bool = False
 
 
 class Answered(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
 import msgspec
 
+from penstock.audit import FellBack, Masker
 from penstock.errors import CallFailure
-from penstock.runtime import Version
+from penstock.runtime import Batcher, Ticket, Version
 from penstock.schema import Check
 from penstock.schema.prediction import Prediction
+from penstock.telemetry import Trace
 
 ANONYMOUS = "anonymous"
 
@@ -34,12 +36,13 @@ Reader = Callable[[bytes], Asked]
 
 
 class Spoken:
-    """What one protocol needs of one loaded version: its reader, and the opening of its answers' records."""
+    """What one protocol needs of one loaded version: its reader, its masker, the opening of its answers' records."""
 
-    __slots__ = ("opening", "read")
+    __slots__ = ("masker", "opening", "read")
 
-    def __init__(self, read: Reader, opening: bytes) -> None:
+    def __init__(self, read: Reader, masker: Masker, opening: bytes) -> None:
         self.read = read
+        self.masker = masker
         self.opening = opening
 
 
@@ -71,50 +74,47 @@ class Call:
     `deadline_ns` and `arrived_ns` are on `time.monotonic_ns`'s clock; a deadline of 0 is none.
     """
 
-    __slots__ = (
-        "alias",
-        "arrived_ns",
-        "body",
-        "client_id",
-        "deadline_ns",
-        "face",
-        "failure",
-        "key",
-        "model",
-        "principal",
-        "version",
-    )
+    model: str | None = None
+    version: int | None = None
+    alias: str | None = None
+    client_id: str | None = None
+    key: str | None = None
+    principal = ANONYMOUS
+    deadline_ns = 0
+    failure: CallFailure | None = None
+    trace: Trace | None = None
+    batcher: Batcher | None = None
+    ticket: Ticket | None = None
 
     def __init__(self, face: Face, body: bytes, arrived_ns: int) -> None:
         self.face = face
         self.body = body
         self.arrived_ns = arrived_ns
-        self.model: str | None = None
-        self.version: int | None = None
-        self.alias: str | None = None
-        self.client_id: str | None = None
-        self.key: str | None = None
-        self.principal = ANONYMOUS
-        self.deadline_ns = 0
-        self.failure: CallFailure | None = None
+
+    def hang_up(self) -> None:
+        """Its caller is gone: where its rows have not been answered yet, they need not be."""
+        if self.batcher is not None and self.ticket is not None:
+            self.batcher.drop(self.ticket)
 
 
 class Reply:
     """What the hot path gives back: an answer, or a `failure`. It is in the audit log already.
 
-    `encoded` is the JSON text of the list of predictions: the same bytes that the record holds.
+    `encoded` is the JSON text of the list of predictions: the same bytes that the record holds. `fallback` says what
+    answered in place of the model that was asked, `is_cached` that the response cache did.
     """
 
-    __slots__ = ("at", "encoded", "failure", "latency_ms", "model", "predictions", "request_id")
+    model: Version | None = None
+    failure: CallFailure | None = None
+    predictions: Sequence[Prediction] = ()
+    encoded = msgspec.Raw(b"[]")
+    latency_ms = 0.0
+    fallback: FellBack | None = None
+    is_cached = False
 
     def __init__(self, request_id: str, at: datetime) -> None:
         self.request_id = request_id
         self.at = at
-        self.model: Version | None = None
-        self.failure: CallFailure | None = None
-        self.predictions: list[Prediction] = []
-        self.encoded = _NOTHING
-        self.latency_ms = 0.0
 
     @property
     def answerer(self) -> Version:
@@ -122,6 +122,3 @@ class Reply:
         if self.model is None:
             raise ValueError("a reply without a model is no answer")
         return self.model
-
-
-_NOTHING = msgspec.Raw(b"[]")

@@ -36,6 +36,9 @@ class Measures:
         self._load_failures = registry.counter(
             "model_load_failures_total", "Versions that could not be loaded.", ("model", "version")
         )
+        self._fallbacks = registry.counter(
+            "penstock_fallback_answers_total", "Calls that a fallback answered.", ("model", "version", "kind")
+        )
         self._counters: dict[tuple[tuple[str, str], str, str], Counter] = {}
         self._timers: dict[
             tuple[str, str], tuple[Histogram, Histogram, Histogram, Histogram]
@@ -50,6 +53,10 @@ class Measures:
     def load_failed(self, name: str, version: int) -> None:
         """Note a version that could not be loaded."""
         self._load_failures.child(model=name, version=str(version)).inc()
+
+    def fell_back(self, model: Version, kind: str) -> None:
+        """Note that a declared fallback answered in place of `model`."""
+        self._fallbacks.child(model=model.name, version=str(model.version), kind=kind).inc()
 
     def count(self, call: Call, reply: Reply, scored: Scored | None) -> None:
         """Count one finished call."""

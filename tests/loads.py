@@ -57,12 +57,6 @@ def memory_bytes(pid: int, line: str = "VmRSS") -> int:
     return int(found) * 1024
 
 
-def cpu_s(pid: int) -> float:
-    """The processor time that a process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / 100
-
-
 def summed(server: Running, name: str, **labels: str) -> float:
     """The sum of a metric's samples with `labels`, as `/metrics` shows them."""
     with server.client() as client:

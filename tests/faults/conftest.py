@@ -1,4 +1,4 @@
-"""Models for tests of faults: one that gives back what it got, one that answers NaN on some rows, one that misbehaves."""
+"""Models for tests of faults: one gives back what it got, one answers NaN on some rows, one misbehaves."""
 
 from __future__ import annotations
 

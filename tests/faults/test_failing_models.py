@@ -56,7 +56,7 @@ POISONS = [("moody", each) for each in moody.MOODS.values()] + [("log", -5.0)]
 
 @pytest.mark.parametrize(("model", "poison"), POISONS, ids=[*moody.MOODS, "the log of a negative number"])
 def test_a_poison_row_in_every_batch(server: Running, model: str, poison: float) -> None:
-    """The callers of the poison alone are told 500; those who shared a run with it get the numbers of their own rows."""
+    """The callers of the poison alone are told 500; those who shared a run with it get their own rows' numbers."""
     calls: list[list[list[float]]] = []
     for caller in range(CALLERS):
         rows = [[float(1 + caller * 1000 + call), float(2 + caller * 1000 + call)] for call in range(CALLS)]

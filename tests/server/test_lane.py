@@ -123,6 +123,39 @@ def test_both_ways_answer_alike(servers: tuple[Running, Running], name: str) -> 
     assert "closed" != first
 
 
+def in_turn(server: Running, sent: list[bytes]) -> list[object]:
+    """What a server answers to requests on one connection, each sent once the one before is answered."""
+    left = bytearray()
+    seen: list[object] = []
+    with server.connect() as connection:
+        try:
+            for each in sent:
+                connection.sendall(each)
+                seen.append(comparable(read_answer(connection, left)))
+        except ConnectionError:
+            seen.append("closed")
+    return seen
+
+
+@pytest.mark.parametrize("name", CORPUS)
+def test_a_head_that_is_known_is_answered_as_the_first_time(servers: tuple[Running, Running], name: str) -> None:
+    """The same request again and again on one connection, between others, is answered alike by both ways."""
+    sent = [CORPUS["good"], *[CORPUS[name]] * 3, CORPUS["good"], CORPUS[name]]
+    lane, asgi = (in_turn(server, sent) for server in servers)
+    assert asgi == lane
+    assert "closed" in lane or lane[1] == lane[2] == lane[3] == lane[5]
+
+
+def test_a_known_head_has_nothing_of_the_body(servers: tuple[Running, Running]) -> None:
+    """Bodies of one length under one head, each answered for itself; a longer body is no known head's."""
+    rows = [{**ROW, "petal_length": length} for length in (1.4, 4.7, 6.1, 1.4, 5.55)]
+    sent = [post(json.dumps({"instances": [row]}).encode()) for row in rows]
+    lane, asgi = (in_turn(server, [sent[0], *sent]) for server in servers)
+    assert asgi == lane
+    assert lane[1] == lane[4]
+    assert len({repr(answer) for answer in lane}) == 3  # setosa, versicolor, virginica
+
+
 def test_the_lane_is_on(servers: tuple[Running, Running]) -> None:
     """The two servers differ in what they are told, so that the comparison means something."""
     assert [True, False] == ["fast_lane" not in json.dumps(environment_of(server)) for server in servers]

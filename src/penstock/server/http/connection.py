@@ -54,6 +54,19 @@ class Http1(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Parse what has come and start what is asked."""
         self._idle_since_s = None
+        is_begin = self._arriving_since_s is None and self._is_free
+        if is_begin and self._lane is not None:
+            known = self._lane.known(data)
+            if known is not None:
+                self.cycle = self._running = known  # type: ignore[assignment]
+                self._start(known)
+                return
+        self._parse(data)
+        cycle: Cycle = self.cycle
+        if is_begin and self._lane is not None and isinstance(cycle, LaneCycle) and not cycle.more_body:
+            self._lane.learn(data, cycle, self.headers)
+
+    def _parse(self, data: bytes) -> None:
         rest: bytes | memoryview = data
         try:
             while True:
@@ -86,7 +99,7 @@ class Http1(HttpToolsProtocol):
     def shutdown(self) -> None:
         """Answer what is under way or just arriving, and say so: the last answer carries `Connection: close`."""
         self._is_leaving = True
-        if self.cycle is None or self.cycle.response_complete:
+        if self._is_free:
             # uvicorn closes at once, which resets callers whose next request the kernel holds already.
             self.loop.call_later(_LEAVE_S, self._leave)
         else:
@@ -128,7 +141,7 @@ class Http1(HttpToolsProtocol):
         """Keep a part of the body."""
         cycle: Cycle = self.cycle
         if isinstance(cycle, LaneCycle):
-            cycle.body = cycle.body + body if cycle.body else body
+            cycle.call.body += body
         else:
             super().on_body(body)
 
@@ -138,16 +151,27 @@ class Http1(HttpToolsProtocol):
             return
         self._arriving_since_s = None
         cycle: Cycle = self.cycle
-        if isinstance(cycle, LaneCycle) and self._lane is not None:
-            cycle.more_body = False
-            self._lane.start(cycle, partial(self._land, cycle))
+        if isinstance(cycle, LaneCycle):
+            self._start(cycle)
         else:
             super().on_message_complete()
 
+    @property
+    def _is_free(self) -> bool:
+        """Whether nothing is asked that has yet to get its answer."""
+        return self.cycle is None or self.cycle.response_complete
+
+    def _start(self, cycle: LaneCycle) -> None:
+        """Send a whole request down the fast lane."""
+        cycle.more_body = False
+        if self._is_leaving:
+            cycle.keep_alive = False
+        if self._lane is not None:
+            self._lane.start(cycle, partial(self._land, cycle))
+
     def _lane_call(self) -> Call | None:
         """The call of a request that fits the fast lane."""
-        is_free = self.cycle is None or self.cycle.response_complete
-        if self._lane is None or not is_free or self.parser.get_method() != b"POST":
+        if self._lane is None or not self._is_free or self.parser.get_method() != b"POST":
             return None
         return (
             self._lane.call(self.url, self.headers, self._length) if self.parser.get_http_version() == "1.1" else None
@@ -202,7 +226,7 @@ class Http1(HttpToolsProtocol):
             self.transport.close()
 
     def _leave(self) -> None:
-        if self.cycle is None or self.cycle.response_complete:
+        if self._is_free:
             self.transport.close()
 
     def _refuse(self) -> None:

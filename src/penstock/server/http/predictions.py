@@ -5,19 +5,19 @@ The ASGI application and the fast lane both stand on this, so that they cannot a
 
 from __future__ import annotations
 
-import functools
 import time
 from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
 from penstock.errors import CallFailure, TooLarge, Unreadable, UnsupportedMedia
-from penstock.runtime import Flight
+from penstock.runtime import Flight, Model
 from penstock.server.call import Call, Face, Reply
 from penstock.server.failures import HTTP_STATUS, RETRY_AFTER_S
 from penstock.server.http.routes import Route, match
 from penstock.server.predict import Predict
 from penstock.server.protocols import Own, Short
+from penstock.telemetry import trace_of
 
 Header = tuple[bytes, bytes]
 Headers = list[Header]
@@ -77,15 +77,19 @@ class Predictions:
 
 def response_of(call: Call, reply: Reply) -> Response:
     """The response to a call."""
-    headers = [_JSON, (b"x-penstock-request-id", reply.request_id.encode())]
+    headers = [_JSON] if reply.model is None else answer_headers(reply.model)
+    headers.append((b"x-penstock-request-id", reply.request_id.encode()))
     if call.client_id is not None:
         headers.append((b"x-request-id", call.client_id.encode()))
-    if reply.model is not None:
-        headers += _model_headers(reply.model.name, reply.model.version)
     if reply.failure is None:
         return Response(200, headers, call.face.answer(reply))
     headers += failure_headers(reply.failure)
     return Response(HTTP_STATUS[type(reply.failure)], headers, call.face.refusal(reply.failure, reply.request_id))
+
+
+def answer_headers(model: Model) -> Headers:
+    """The headers that all answers of a version have in common."""
+    return [_JSON, (b"x-penstock-model", model.name.encode()), (b"x-penstock-version", b"%d" % model.version)]
 
 
 def failure_headers(failure: CallFailure) -> Headers:
@@ -104,11 +108,6 @@ def failure_headers(failure: CallFailure) -> Headers:
 def too_large(limit_bytes: int) -> TooLarge:
     """The failure of a body above the limit."""
     return TooLarge(f"the body is larger than server.max_body_bytes, which is {limit_bytes}")
-
-
-@functools.lru_cache(1024)
-def _model_headers(name: str, version: int) -> tuple[Header, ...]:
-    return (b"x-penstock-model", name.encode()), (b"x-penstock-version", b"%d" % version)
 
 
 def _set_version(call: Call, version: str) -> None:
@@ -141,6 +140,8 @@ def _read_headers(call: Call, headers: Iterable[Header], limit_bytes: int) -> No
             call.client_id = _client_id(value)
         elif name == b"x-deadline-ms":
             _set_deadline(call, value)
+        elif name == b"traceparent":
+            call.trace = None if call.trace is not None else trace_of(value)  # two of them are none
 
 
 def _is_json(content_type: bytes) -> bool:

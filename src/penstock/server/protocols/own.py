@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+from typing import Any, Final
 
 import msgspec
 from msgspec import UNSET
@@ -13,19 +14,7 @@ from penstock.server.call import Asked, Call, Reader, Reply
 from penstock.server.failures import error_body
 from penstock.server.protocols.reading import Located, generic, read_checked, require_rows
 
-
-class AnswerBody(msgspec.Struct):
-    """The answer's JSON body."""
-
-    model: str
-    version: int
-    digest: str
-    request_id: str
-    predictions: msgspec.Raw
-    latency_ms: float
-
-
-_ENCODER = msgspec.json.Encoder()
+_ANSWER: Final = b'%b,"request_id":"%b","predictions":%b,"latency_ms":%.3f}'
 
 
 class Own:
@@ -63,15 +52,19 @@ class Own:
         return lambda body: read_checked(body, read, check=check, locate=_located)
 
     def answer(self, reply: Reply) -> bytes:
-        """The body of an answer."""
+        """The body of an answer: `{"model", "version", "digest", "request_id", "predictions", "latency_ms"}`."""
         model = reply.answerer
-        return _ENCODER.encode(
-            AnswerBody(model.name, model.version, model.digest, reply.request_id, reply.encoded, reply.latency_ms)
-        )
+        opening = _opening(model.name, model.version, model.digest)
+        return _ANSWER % (opening, reply.request_id.encode(), bytes(reply.encoded), reply.latency_ms)
 
     def refusal(self, failure: CallFailure, request_id: str) -> bytes:
         """The body of a refusal or failure."""
         return error_body(failure, request_id)
+
+
+@functools.lru_cache(1024)
+def _opening(model: str, version: int, digest: str) -> bytes:
+    return msgspec.json.encode({"model": model, "version": version, "digest": digest})[:-1]
 
 
 def _located(body: Any) -> Located | None:

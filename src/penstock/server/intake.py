@@ -9,33 +9,32 @@ DEFAULT_BYTES = 64 * 1024 * 1024
 
 
 class Intake:
-    """Counts bodies in and out. One per worker, on its event loop; `Predict` gives back what a call held.
+    """Counts bodies in and out. One per worker, on its event loop.
 
-    `held_bytes` is what is held now; one body alone may always be held, whatever its size.
+    `held_bytes` is what is held now; whoever lets go of a body subtracts its length: `Predict` at the end of a call.
+    One body alone may always be held, whatever its size.
     """
 
     def __init__(self, limit_bytes: int = DEFAULT_BYTES) -> None:
         self._limit_bytes = limit_bytes
         self.held_bytes = 0
 
-    def take(self, call: Call, part: bytes) -> bool:
-        """Hold a part of the body of `call`. If there is no room, it fails with Overloaded and holds nothing."""
-        held_bytes = self.held_bytes + len(part)
-        if held_bytes > self._limit_bytes and self.held_bytes > len(call.body):
-            self.refuse(call)
-            return False
-        self.held_bytes = held_bytes
-        return True
+    def hold(self, part_bytes: int, own_bytes: int) -> bool:
+        """Count another part of a body that has `own_bytes` by now. False, once counted, if that is too much."""
+        held_bytes = self.held_bytes = self.held_bytes + part_bytes
+        return held_bytes <= self._limit_bytes or held_bytes <= own_bytes
 
     def refuse(self, call: Call) -> None:
-        """Fail `call` with Overloaded; what has come of its body is let go."""
-        self.give_back(call)
-        call.failure = Overloaded(_FULL)
+        """Fail `call` with Overloaded and let go of its body."""
+        self.let_go(call)
+        call.failure = overloaded()
 
-    def give_back(self, call: Call) -> None:
-        """Let go of the body of a call that never started."""
+    def let_go(self, call: Call) -> None:
+        """Let go of the body of a call that does not start."""
         self.held_bytes -= len(call.body)
         call.body = b""
 
 
-_FULL = "the server holds as many bytes of requests as it may (limits.bytes_in_flight): try again"
+def overloaded() -> Overloaded:
+    """The failure of a body for which there is no room."""
+    return Overloaded("the server holds as many bytes of requests as it may (limits.bytes_in_flight): try again")

@@ -6,20 +6,24 @@ This is the only module that knows ASGI.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from penstock.errors import CallFailure, TooLarge
+from penstock.errors import CallFailure, Overloaded, TooLarge
 from penstock.server.call import Call, Reply
 from penstock.server.failures import HTTP_STATUS, error_body
 from penstock.server.http.cors import Cors
 from penstock.server.http.pages import Pages
 from penstock.server.http.predictions import Headers, Predictions, failure_headers, response_of, too_large
 from penstock.server.http.routes import match
+from penstock.server.intake import Intake, overloaded
 
-Scope = Mapping[str, Any]
+Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+CALL = "penstock.call"
+"""The key of a scope under which the connection finds the call, to tell it that its caller hung up."""
 
 
 class HttpApp:
@@ -46,11 +50,12 @@ class HttpApp:
     async def _answer(self, scope: Scope, receive: Receive, send: Send, call: Call) -> None:
         if not isinstance(call.failure, TooLarge):
             try:
-                call.body = await read_body(receive, self._predictions.max_body_bytes)
-            except TooLarge as failure:
+                call.body = await read_body(receive, self._predictions.max_body_bytes, self._predictions.intake)
+            except (TooLarge, Overloaded) as failure:
                 call.failure = failure
             except ConnectionResetError:
                 return  # gone before its request was whole: there is nobody to answer and nothing was asked
+        scope[CALL] = call
         landed: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._predictions.start(call, landed.set_result)
         response = response_of(call, await landed)
@@ -65,18 +70,29 @@ class HttpApp:
         await _send(send, HTTP_STATUS[type(failure)], headers, error_body(failure, None))
 
 
-async def read_body(receive: Receive, limit_bytes: int) -> bytes:
-    """The whole body. Raises TooLarge as soon as it is known to be, and ConnectionResetError if the caller hangs up."""
-    message = await receive()
-    parts, size_bytes = [], 0
-    while message["type"] == "http.request":
-        size_bytes += len(message["body"])
-        if size_bytes > limit_bytes:
-            raise too_large(limit_bytes)
-        parts.append(message["body"])
-        if not message.get("more_body"):
-            return b"".join(parts)
-        message = await receive()
+async def read_body(receive: Receive, limit_bytes: int, intake: Intake) -> bytes:
+    """The whole body, held by `intake`.
+
+    Raises TooLarge and Overloaded as soon as it is known to be, and ConnectionResetError if the caller hangs up;
+    nothing is held then.
+    """
+    parts: list[bytes] = []
+    size_bytes = 0
+    try:
+        while (message := await receive())["type"] == "http.request":
+            part = message["body"]
+            size_bytes += len(part)
+            if not intake.hold(len(part), size_bytes):
+                raise overloaded()
+            if size_bytes > limit_bytes:
+                raise too_large(limit_bytes)
+            parts.append(part)
+            if not message.get("more_body"):
+                return b"".join(parts)
+    except BaseException:
+        intake.held_bytes -= size_bytes
+        raise
+    intake.held_bytes -= size_bytes
     raise ConnectionResetError
 
 

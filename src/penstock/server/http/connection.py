@@ -17,6 +17,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from penstock.errors import Unreadable
 from penstock.server.call import Call, Reply
 from penstock.server.failures import error_body
+from penstock.server.http.asgi import CALL
 from penstock.server.http.lane import ODD_HEADERS, Lane, LaneCycle
 
 Cycle: TypeAlias = RequestResponseCycle | LaneCycle
@@ -141,7 +142,8 @@ class Http1(HttpToolsProtocol):
         """Keep a part of the body."""
         cycle: Cycle = self.cycle
         if isinstance(cycle, LaneCycle):
-            cycle.call.body += body
+            if self._lane is not None:
+                self._lane.take(cycle.call, body)
         else:
             super().on_body(body)
 
@@ -248,5 +250,11 @@ class Http1(HttpToolsProtocol):
         for cycle in (self._running, self.cycle, *queued):
             if cycle is not None and not cycle.response_complete:
                 cycle.disconnected = True
-                cycle.message_event.set()
+                if isinstance(cycle, LaneCycle):
+                    if self._lane is not None:
+                        self._lane.abandon(cycle)
+                else:
+                    cycle.message_event.set()
+                    if CALL in cycle.scope:
+                        cycle.scope[CALL].hang_up()  # type: ignore[literal-required]  # our own key
         self.pipeline.clear()

@@ -10,7 +10,8 @@ from typing import Final
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-from penstock.runtime import Model
+from penstock.errors import Overloaded
+from penstock.runtime import Version
 from penstock.server.call import Call, Reply
 from penstock.server.http.predictions import Header, Headers, Predictions, answer_headers, response_of
 
@@ -73,10 +74,11 @@ class Lane:
 
     def __init__(self, predictions: Predictions) -> None:
         self._predictions = predictions
+        self._intake = predictions.intake
         self._heads: dict[bytes, Head] = {}
         self._defaults: Headers = []
         self._encoded_defaults = b""
-        self._openings: dict[Model, bytes] = {}
+        self._openings: dict[Version, bytes] = {}
 
     def call(self, url: bytes, headers: Headers, length: bytes) -> Call | None:
         """The call of a POST to `url`, if it is a plain prediction whose stated `length` fits the lane."""
@@ -91,7 +93,23 @@ class Lane:
         head = self._heads.get(data[:end])
         if head is None or len(data) - end != head.length:
             return None
-        return LaneCycle(head.call(data[end:]), keep_alive=head.keep_alive)
+        cycle = LaneCycle(head.call(b""), keep_alive=head.keep_alive)
+        self.take(cycle.call, data[end:])
+        return cycle
+
+    def take(self, call: Call, part: bytes) -> None:
+        """Add a part to the body of `call`, while the worker has room for it."""
+        if call.failure is None or not isinstance(call.failure, Overloaded):
+            call.body += part
+            if not self._intake.hold(len(part), len(call.body)):
+                self._intake.refuse(call)
+
+    def abandon(self, cycle: LaneCycle) -> None:
+        """The caller of a request under way is gone."""
+        if cycle.more_body:
+            self._intake.let_go(cycle.call)
+        else:
+            cycle.call.hang_up()
 
     def learn(self, data: bytes, cycle: LaneCycle, headers: Headers) -> None:
         """Keep the head of `data`, from which `cycle` was parsed, unless it will hardly come a second time."""
@@ -113,7 +131,8 @@ class Lane:
             self._defaults, self._encoded_defaults = defaults, _lines(defaults)
             self._openings.clear()
         call = cycle.call
-        if reply.failure is None and cycle.keep_alive and call.client_id is None:
+        is_plain = reply.failure is None and reply.fallback is None and not reply.is_cached
+        if is_plain and cycle.keep_alive and call.client_id is None:
             opening = self._openings.get(reply.answerer) or self._open(reply.answerer)
             body = call.face.answer(reply)
             return _ANSWER % (opening, reply.request_id.encode(), len(body), body)
@@ -125,7 +144,7 @@ class Lane:
         head = STATUS_LINE[response.status] + self._encoded_defaults + _lines(response.headers)
         return b"%bcontent-length: %d\r\n\r\n%b" % (head, len(response.body), response.body)
 
-    def _open(self, model: Model) -> bytes:
+    def _open(self, model: Version) -> bytes:
         """The head of a plain answer of `model`, up to what differs from call to call."""
         opening = STATUS_LINE[200] + self._encoded_defaults + _lines(answer_headers(model))
         self._openings[model] = opening

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
-from penstock.errors import CallFailure, TooLarge, Unreadable, UnsupportedMedia
-from penstock.runtime import Flight, Model
+from penstock.errors import CallFailure, ModelUnavailable, TooLarge, Unreadable, UnsupportedMedia
+from penstock.runtime import Flight, Version
 from penstock.server.call import Call, Face, Reply
 from penstock.server.failures import HTTP_STATUS, RETRY_AFTER_S
 from penstock.server.http.routes import Route, match
@@ -40,6 +40,7 @@ class Predictions:
 
     def __init__(self, predict: Predict, *, max_body_bytes: int, deadline_ms: int) -> None:
         self._predict = predict
+        self.intake = predict.intake
         self.max_body_bytes = max_body_bytes
         self._deadline_ns = deadline_ms * 1_000_000
         self._faces: dict[str, Face] = {
@@ -81,13 +82,17 @@ def response_of(call: Call, reply: Reply) -> Response:
     headers.append((b"x-penstock-request-id", reply.request_id.encode()))
     if call.client_id is not None:
         headers.append((b"x-request-id", call.client_id.encode()))
+    if reply.fallback is not None:
+        headers.append((b"x-penstock-fallback", reply.fallback.kind.encode()))
+    if reply.is_cached:
+        headers.append((b"x-penstock-cache", b"hit"))
     if reply.failure is None:
         return Response(200, headers, call.face.answer(reply))
     headers += failure_headers(reply.failure)
     return Response(HTTP_STATUS[type(reply.failure)], headers, call.face.refusal(reply.failure, reply.request_id))
 
 
-def answer_headers(model: Model) -> Headers:
+def answer_headers(model: Version) -> Headers:
     """The headers that all answers of a version have in common."""
     return [_JSON, (b"x-penstock-model", model.name.encode()), (b"x-penstock-version", b"%d" % model.version)]
 
@@ -97,7 +102,8 @@ def failure_headers(failure: CallFailure) -> Headers:
     status = HTTP_STATUS[type(failure)]
     headers: Headers = []
     if status == 503:
-        headers.append((b"retry-after", b"%d" % RETRY_AFTER_S))
+        wait_s = failure.retry_after_s if isinstance(failure, ModelUnavailable) else RETRY_AFTER_S
+        headers.append((b"retry-after", b"%d" % wait_s))
     if status == 413:
         headers.append((b"connection", b"close"))
     if hasattr(failure, "allowed"):

@@ -52,10 +52,13 @@ class Own:
         return lambda body: read_checked(body, read, check=check, locate=_located)
 
     def answer(self, reply: Reply) -> bytes:
-        """The body of an answer: `{"model", "version", "digest", "request_id", "predictions", "latency_ms"}`."""
+        """The body of an answer: `{"model", "version", "digest", "request_id", "predictions", "latency_ms"}`,
+        and where the model did not run for it `"fallback"` or `"cached"`.
+        """
         model = reply.answerer
         opening = _opening(model.name, model.version, model.digest)
-        return _ANSWER % (opening, reply.request_id.encode(), bytes(reply.encoded), reply.latency_ms)
+        body = _ANSWER % (opening, reply.request_id.encode(), bytes(reply.encoded), reply.latency_ms)
+        return body if reply.fallback is None and not reply.is_cached else _marked(body, reply)
 
     def refusal(self, failure: CallFailure, request_id: str) -> bytes:
         """The body of a refusal or failure."""
@@ -65,6 +68,14 @@ class Own:
 @functools.lru_cache(1024)
 def _opening(model: str, version: int, digest: str) -> bytes:
     return msgspec.json.encode({"model": model, "version": version, "digest": digest})[:-1]
+
+
+def _marked(body: bytes, reply: Reply) -> bytes:
+    """The same answer, saying that the model did not run for it."""
+    marks: dict[str, object] = {} if reply.fallback is None else {"fallback": reply.fallback.kind}
+    if reply.is_cached:
+        marks["cached"] = True
+    return body[:-1] + b"," + msgspec.json.encode(marks)[1:]
 
 
 def _located(body: Any) -> Located | None:

@@ -38,9 +38,11 @@ class OneBody(msgspec.Struct, omit_defaults=True):
     latency_ms: float
     timestamp: datetime
     probabilities: dict[str, float] | None = None
+    fallback: str | None = None
+    cached: bool = False
 
 
-class ManyBody(msgspec.Struct):
+class ManyBody(msgspec.Struct, omit_defaults=True):
     """The answer for several rows."""
 
     predictions: list[Any]
@@ -48,6 +50,8 @@ class ManyBody(msgspec.Struct):
     request_id: str
     latency_ms: float
     timestamp: datetime
+    fallback: str | None = None
+    cached: bool = False
 
 
 _ENVELOPE = msgspec.json.Decoder(ShortBody)
@@ -98,6 +102,8 @@ class Short:
         else:
             many = [_several(prediction) for prediction in reply.predictions]
             body = ManyBody(many, version, reply.request_id, reply.latency_ms, reply.at)
+        body.fallback = None if reply.fallback is None else reply.fallback.kind
+        body.cached = reply.is_cached
         return msgspec.json.encode(body)
 
     def refusal(self, failure: CallFailure, request_id: str) -> bytes:

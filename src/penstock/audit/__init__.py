@@ -7,6 +7,7 @@ from penstock.audit.mask import Masker
 from penstock.audit.record import Answered, FellBack, Record, opening_of, read_record
 from penstock.audit.recovery import Recovered, recover
 from penstock.audit.tags import Masked, tag
+from penstock.audit.tail import Place, records_after
 
 __all__ = [
     "Answered",
@@ -18,6 +19,7 @@ __all__ = [
     "Masked",
     "Masker",
     "OnFlushed",
+    "Place",
     "Record",
     "Recovered",
     "RequestIds",
@@ -25,6 +27,7 @@ __all__ = [
     "opening_of",
     "read_record",
     "read_records",
+    "records_after",
     "recover",
     "tag",
     "verify",

@@ -20,6 +20,7 @@ from typing import Literal, Self, TypeAlias
 
 from penstock.audit.record import Answered, Record, write_record
 from penstock.audit.segment import FORMAT, SUFFIX, Header, SegmentWriter
+from penstock.audit.tail import Place
 from penstock.errors import RecordFailed, SegmentError
 from penstock.telemetry import Recent, Registry
 
@@ -81,6 +82,10 @@ class AuditLog:
         """How many records are in the log."""
         return int(self._recorded.value)
 
+    def add_recorded(self, records: int) -> None:
+        """Count records that the run before, which died, wrote and had no time to tell."""
+        self._recorded.inc(records)
+
     @property
     def dropped(self) -> int:
         """How many records could not be written."""
@@ -92,6 +97,11 @@ class AuditLog:
         if self._segment is None:
             raise SegmentError("Expected an audit log that was opened, got one that was not: call open() first")
         return self._segment.path
+
+    @property
+    def place(self) -> Place:
+        """How far this log is written; asked between ticks, it is where everything counted so far ends."""
+        return Place(str(self.path), 0 if self._segment is None else self._segment.size_bytes)
 
     def open(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin the first segment; the flushes will run on `loop`. Raises SegmentError."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from penstock.audit import Record
 from penstock.runtime import Scored, Version
 from penstock.server.call import Call, Reply
 from penstock.server.failures import is_refusal
@@ -9,6 +10,7 @@ from penstock.telemetry import DURATION_BUCKETS_S, ROWS_BUCKETS, Counter, Histog
 
 _NO_ARM = ""
 _NO_MODEL = ("", "")
+_STATUS = {"prediction": "success", "refusal": "rejected", "failure": "error"}
 
 
 class Measures:
@@ -73,6 +75,16 @@ class Measures:
             timers = self._timers.get(labels) or self._timer(labels)
             timers[0].observe(reply.latency_ms / 1e3)
             timers[1].observe(scored.queue_ms / 1e3)
+
+    def recount(self, record: Record) -> None:
+        """Count a call of another process by its record; of its run is known too little to count that."""
+        labels = _NO_MODEL if record.digest is None or record.model is None else (record.model, str(record.version))
+        status = _STATUS[record.kind]
+        self._requests.at((*labels, _NO_ARM, record.protocol or "", status, record.code)).inc()
+        if record.kind == "prediction" and record.batch_rows:
+            timers = self._timers.get(labels) or self._timer(labels)
+            timers[0].observe(record.total_ms / 1e3)
+            timers[1].observe(record.queue_ms / 1e3)
 
     def ran(self, model: Version, rows: int, run_ms: float) -> None:
         """Count one run of a model."""

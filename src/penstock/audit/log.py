@@ -99,9 +99,9 @@ class AuditLog:
         return self._segment.path
 
     @property
-    def place(self) -> Place:
-        """How far this log is written; asked between ticks, it is where everything counted so far ends."""
-        return Place(str(self.path), 0 if self._segment is None else self._segment.size_bytes)
+    def place(self) -> Place | None:
+        """How far this log is written, once it is open; asked between ticks, it is where what is counted so far ends."""
+        return None if self._segment is None else Place(str(self._segment.path), self._segment.size_bytes)
 
     def open(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin the first segment; the flushes will run on `loop`. Raises SegmentError."""

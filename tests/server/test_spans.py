@@ -76,7 +76,7 @@ def server(
 ) -> Iterator[Running]:
     home = tmp_path_factory.mktemp("spans")
     settings = {"telemetry__otlp_endpoint": collector.url, "telemetry__sample": 0}
-    with running([bundles["iris"]], home, **settings) as started:
+    with running([bundles["iris"]], home, "--workers", "1", **settings) as started:
         yield started
 
 
@@ -198,7 +198,8 @@ def counted(server: Running) -> dict[str, float]:
 
 def test_a_dead_collector_fails_no_call(bundles: dict[str, Path], tmp_path: Path, iris_row: dict[str, float]) -> None:
     """Nobody listens: every call is answered, the loss is counted, one line says so, and the server stops."""
-    with running([bundles["iris"]], tmp_path, telemetry__otlp_endpoint=NOBODY) as server:
+    settings = {"telemetry__otlp_endpoint": NOBODY, "telemetry__sample": 1}
+    with running([bundles["iris"]], tmp_path, "--workers", "1", **settings) as server:
         with server.client() as client:
             answers = [client.post(PATH, json={"instances": [iris_row]}).status_code for _ in range(200)]
         assert {200} == set(answers)

@@ -164,7 +164,7 @@ class TelemetrySettings(msgspec.Struct, frozen=True, kw_only=True):
     sample: Annotated[
         float,
         Meta(ge=0, le=1, description="Share of calls that get spans, of those that come without a `traceparent`."),
-    ] = 1.0
+    ] = 0.01
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):

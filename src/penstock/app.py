@@ -21,18 +21,22 @@ from penstock.address import BACKLOG, listen, require_safe_address, url_of
 from penstock.audit import AuditLog, recover
 from penstock.bundle.bundle import Bundle
 from penstock.errors import SettingsError
-from penstock.runtime import Host, Model
+from penstock.routing import listed
+from penstock.runtime import Fallback, Host, Limits, Model, ResponseCache
+from penstock.schema.prediction import Prediction
 from penstock.server.curl import curl_line
 from penstock.server.http.asgi import HttpApp
 from penstock.server.http.connection import Http1
 from penstock.server.http.cors import Cors
+from penstock.server.http.door import Door
 from penstock.server.http.lane import Lane
 from penstock.server.http.pages import MetricsText, Pages
 from penstock.server.http.predictions import Predictions
+from penstock.server.intake import Intake
 from penstock.server.measures import Measures
 from penstock.server.predict import Predict
 from penstock.server.witness import Witness
-from penstock.settings import ServerSettings, Settings
+from penstock.settings import CacheSettings, FallbackSettings, ServerSettings, Settings
 from penstock.started import Served, Started
 from penstock.telemetry import FamilyState, Registry, open_spans, process_state
 
@@ -78,9 +82,8 @@ def assembled(
     audit = Path(settings.home) / "audit"
     _mend(audit)
     with contextlib.ExitStack() as stack:
-        host = stack.enter_context(
-            contextlib.closing(Host(models, default_model=settings.server.default_model, on_run=measures.ran))
-        )
+        cache = _cache(settings.cache, registry)
+        host = stack.enter_context(contextlib.closing(_host(settings, models, measures, cache)))
         _require_default_model(settings.server, host)
         runner = stack.enter_context(Runner(loop_factory=uvloop.new_event_loop))
         log = AuditLog(
@@ -91,10 +94,56 @@ def assembled(
             registry=registry,
         )
         witness = stack.enter_context(contextlib.closing(_witness(settings, worker, registry, stack)))
-        predict = Predict(host, log, measures=measures, witness=witness, max_rows=settings.server.max_rows)
+        predict = Predict(
+            host,
+            log,
+            measures=measures,
+            witness=witness,
+            max_rows=settings.server.max_rows,
+            intake=Intake(settings.limits.bytes_in_flight),
+            cache=cache,
+        )
         pages = Pages(host, metrics or own_metrics(registry, worker), info=_info(settings))
+        door = Door(settings.limits.connections, registry)
         _calm_collector()
-        yield Assembled(models, registry, log, runner, _uvicorn_config(settings, predict, pages))
+        yield Assembled(models, registry, log, runner, _uvicorn_config(settings, predict, pages, door))
+
+
+def _cache(settings: CacheSettings, registry: Registry) -> ResponseCache | None:
+    if not settings.entries:
+        return None
+    return ResponseCache(
+        entries=settings.entries, max_bytes=settings.max_bytes, ttl_s=settings.ttl_s, registry=registry
+    )
+
+
+def _host(settings: Settings, models: Sequence[Model], measures: Measures, cache: ResponseCache | None) -> Host:
+    """The loaded models with their bounds and fallbacks. Raises SettingsError for a fallback that cannot be."""
+    limits = settings.limits
+    host = Host(
+        models,
+        default_model=settings.server.default_model,
+        on_run=measures.ran,
+        on_swap=cache.clear if cache is not None else lambda: None,
+        limits=Limits(limits.queue_rows, limits.breaker_failures, limits.breaker_open_s),
+        fallbacks={name: _fallback(given) for name, given in settings.fallback.items()},
+        registry=measures.registry,
+    )
+    for name, given in settings.fallback.items():
+        routes = host.table.models.get(name)
+        if routes is None:
+            raise SettingsError(f"fallback.{name} is set, but what is served is {listed(host.table.models)}")
+        if given.version is not None and given.version not in routes.versions:
+            raise SettingsError(
+                f"fallback.{name} names version {given.version}, but the versions are {listed(routes.versions)}"
+            )
+    return host
+
+
+def _fallback(given: FallbackSettings) -> Fallback:
+    constant = given.prediction
+    prediction = None if constant is None else Prediction(**msgspec.structs.asdict(constant))
+    return Fallback(given.kind, prediction, given.version)
 
 
 def served(models: Sequence[Model], url: str) -> list[Served]:
@@ -198,11 +247,14 @@ def _info(settings: Settings) -> dict[str, object]:
     return {"audit": audit, "insecure": settings.server.insecure}
 
 
-def _uvicorn_config(settings: Settings, predict: Predict, pages: Pages) -> uvicorn.Config:
+def _uvicorn_config(settings: Settings, predict: Predict, pages: Pages, door: Door) -> uvicorn.Config:
     server = settings.server
     predictions = Predictions(predict, max_body_bytes=server.max_body_bytes, deadline_ms=server.deadline_ms)
     connection = partial(
-        Http1, request_s=server.deadline_ms / 1e3, lane=Lane(predictions) if server.fast_lane else None
+        Http1,
+        request_s=server.deadline_ms / 1e3,
+        lane=Lane(predictions) if server.fast_lane else None,
+        door=door,
     )
     return uvicorn.Config(
         HttpApp(predictions, pages, Cors(server.cors_origins)),  # raw ASGI with plain dicts

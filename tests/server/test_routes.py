@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -9,11 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.app import own_metrics
+from penstock.audit import AuditLog
 from penstock.errors import MethodNotAllowed, NotFound
 from penstock.runtime import Host
 from penstock.server.http.pages import METRICS, Pages
 from penstock.server.http.predictions import Predictions
 from penstock.server.http.routes import ROUTES, Permission, Route, match
+from penstock.server.measures import Measures
+from penstock.server.predict import Predict
+from penstock.server.witness import Witness
 from penstock.telemetry import Registry
 
 
@@ -26,10 +31,13 @@ def test_each_route_declares_a_permission() -> None:
     assert {"predict"} == {route.permission for route in ROUTES if route.method == "POST"}
 
 
-def test_each_answer_is_known() -> None:
+def test_each_answer_is_known(tmp_path: Path) -> None:
     """What a route names is a protocol of the application or a page, and there is no page without a route."""
-    pages = Pages(Host([]), own_metrics(Registry(), 0), info={})
-    predictions = Predictions(None, max_body_bytes=1, deadline_ms=1)  # type: ignore[arg-type]
+    host, registry = Host([]), Registry()
+    pages = Pages(host, own_metrics(registry, 0), info={})
+    witness = Witness(slow_ms=0)
+    predict = Predict(host, AuditLog(tmp_path), measures=Measures(registry), witness=witness, max_rows=1)
+    predictions = Predictions(predict, max_body_bytes=1, deadline_ms=1)
     known = {**predictions._faces, **pages._answers, METRICS: None}
     assert {route.answer for route in ROUTES} == set(known)
 

@@ -18,6 +18,7 @@ class Measures:
 
     def __init__(self, registry: Registry) -> None:
         by_call = ("model", "version", "arm", "protocol", "status", "code")
+        self.registry = registry
         self._requests = registry.counter("model_requests_total", "Calls for a prediction, by outcome.", by_call)
         self._seconds = registry.histogram(
             "model_request_duration_seconds",

@@ -78,6 +78,7 @@ def _schemas_of(name: str, row: Json, prediction: Json) -> Json:
         predictions={"type": "array", "items": _ref(f"{name}.Prediction"), "description": "One per row, in order."},
         latency_ms={"type": "number", "minimum": 0},
     )
+    answer["properties"] |= shared.MARKS
     parts = {"Row": row, "Request": request, "Prediction": prediction, "Answer": answer}
     return {f"{name}.{part}": schema for part, schema in parts.items()}
 

@@ -8,6 +8,7 @@ Json = dict[str, Any]
 
 _TEXT: Final[Json] = {"type": "string"}
 _WHOLE: Final[Json] = {"type": "integer"}
+_BREAKER: Final[Json] = {"type": "string", "enum": ["closed", "open", "half-open"]}
 
 SCHEMAS: Final[Json] = {
     "Violation": {
@@ -50,7 +51,13 @@ SCHEMAS: Final[Json] = {
                 "type": "array",
                 "items": {
                     "type": "object",
-                    "properties": {"version": _WHOLE, "digest": _TEXT, "flavour": _TEXT, "cost_us": {"type": "number"}},
+                    "properties": {
+                        "version": _WHOLE,
+                        "digest": _TEXT,
+                        "flavour": _TEXT,
+                        "cost_us": {"type": "number"},
+                        "breaker": _BREAKER,
+                    },
                     "required": ["version", "digest"],
                 },
             },
@@ -83,7 +90,7 @@ _ERRORS: Final = {
     "415": ("UnsupportedMedia", "The content type is not application/json."),
     "422": ("SchemaViolation", "The rows break the model's schema; all places are named."),
     "500": ("ModelFailed", "The model failed on these rows, or the server did; never the fault of the input's form."),
-    "503": ("NotReady", "Nothing is served yet, or the server is draining; nothing ran. Retry-After says when."),
+    "503": ("Unavailable", "Not ready, overloaded, or the model is left alone for a while. Retry-After says when."),
     "504": ("DeadlineExceeded", "The deadline passed before the answer was there."),
 }
 
@@ -108,9 +115,19 @@ def predict_responses(answer: Json) -> Json:
         "X-Penstock-Request-Id": {"description": "The body's `request_id`.", "schema": _TEXT},
         "X-Penstock-Model": {"description": "What answered.", "schema": _TEXT},
         "X-Penstock-Version": {"description": "Its version.", "schema": _WHOLE},
+        "X-Penstock-Fallback": {"description": "The kind of fallback, where one answered.", "schema": FALLBACK},
+        "X-Penstock-Cache": {"description": "Where the response cache answered.", "schema": {"enum": ["hit"]}},
     }
     success = {"description": "The answer.", "headers": headers, "content": {"application/json": {"schema": answer}}}
     return {"200": success, **errors}
+
+
+FALLBACK: Final[Json] = {"type": "string", "enum": ["constant", "version", "abstain"]}
+MARKS: Final[Json] = {
+    "fallback": {**FALLBACK, "description": "Only where a declared fallback answered in place of the model."},
+    "cached": {"type": "boolean", "description": "Only where the response cache answered."},
+}
+"""Members of an answer for which the model did not run."""
 
 
 def path_parameter(name: str, schema: Json) -> Json:
@@ -138,7 +155,7 @@ def _with_run(members: Json, required: str) -> Json:
         "latency_ms": {"type": "number", "minimum": 0},
         "timestamp": {"type": "string", "format": "date-time"},
     }
-    return {"type": "object", "properties": {**members, **run}, "required": [required, *run]}
+    return {"type": "object", "properties": {**members, **run, **MARKS}, "required": [required, *run]}
 
 
 def _look(operation: str, summary: str, schema: Json | None, *, kind: str = "application/json") -> Json:

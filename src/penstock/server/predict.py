@@ -37,8 +37,9 @@ Read: TypeAlias = tuple[Spoken | None, Asked | None]
 Outcome: TypeAlias = tuple[Spoken | None, Asked | None, Scored | None]
 
 _ENCODE = msgspec.json.Encoder().encode
-_RUN_FAILED: Final = (ModelFailed, NotReady)
-"""Failures of a run, by which the breaker counts: the model's own, and of a process that is not there."""
+_RUN_FAILED: Final = (ModelFailed,)
+"""Failures of a run, by which the breaker counts. A process that is away fails calls at once, and is back sooner than a
+breaker that had opened for it."""
 
 _COVERED: Final = (ModelFailed, ModelUnavailable, NotReady, Overloaded)
 """Failures that a declared fallback covers."""

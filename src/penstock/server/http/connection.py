@@ -7,6 +7,7 @@ its connection. Plain predictions take the fast lane (`lane.py`). uvicorn's mino
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -18,6 +19,7 @@ from penstock.errors import Unreadable
 from penstock.server.call import Call, Reply
 from penstock.server.failures import error_body
 from penstock.server.http.asgi import CALL
+from penstock.server.http.door import Door
 from penstock.server.http.lane import ODD_HEADERS, Lane, LaneCycle
 
 Cycle: TypeAlias = RequestResponseCycle | LaneCycle
@@ -28,11 +30,12 @@ _NOT_HTTP = error_body(Unreadable("the bytes are not an HTTP/1.1 request"), None
 
 class Http1(HttpToolsProtocol):
     """One connection; made by uvicorn. `request_s` is how long a request may take to arrive; without a `lane` every
-    request takes the ASGI path.
+    request takes the ASGI path. The `door` says whether there is room for another connection.
     """
 
-    def __init__(self, *, request_s: float, lane: Lane | None, **given: Any) -> None:
+    def __init__(self, *, request_s: float, lane: Lane | None, door: Door, **given: Any) -> None:
         super().__init__(**given)
+        self._door = door
         self._request_s = request_s
         self._lane = lane
         self._is_odd = False
@@ -45,6 +48,14 @@ class Http1(HttpToolsProtocol):
         # When the last answer was given; None while something is asked.
         self._idle_since_s: float | None = None
         self._watch = self.loop.call_later(self._look_s, self._look)
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin, unless there are too many: then whatever is sent gets a refusal, and the connection ends."""
+        super().connection_made(transport)
+        if self._door.is_full(len(self.connections)):
+            self.connections.discard(self)
+            self._watch.cancel()
+            transport.set_protocol(self._door.turned_away(transport))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell every request under way: uvicorn tells only the newest of several that came together."""

@@ -10,7 +10,8 @@ Headers = list[tuple[bytes, bytes]]
 _ALLOWED = (b"access-control-allow-headers", b"authorization, content-type, x-deadline-ms, x-request-id")
 _EXPOSED = (
     b"access-control-expose-headers",
-    b"x-penstock-model, x-penstock-request-id, x-penstock-version, x-request-id, retry-after",
+    b"x-penstock-cache, x-penstock-fallback, x-penstock-model, x-penstock-request-id, x-penstock-version, "
+    b"x-request-id, retry-after",
 )
 _METHODS = (b"access-control-allow-methods", b"GET, POST")
 _MAX_AGE = (b"access-control-max-age", b"600")

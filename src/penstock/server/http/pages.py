@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import platform
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
@@ -12,7 +11,7 @@ from typing import Any
 import msgspec
 
 from penstock.errors import NotFound
-from penstock.routing import CHAMPION
+from penstock.routing import CHAMPION, RoutingTable
 from penstock.runtime import Host, Version
 from penstock.schema.json_schema import example_row, json_schema
 from penstock.server.docs_page import DOCS_HEADERS, docs_page
@@ -45,6 +44,8 @@ class Pages:
         self._host = host
         self._metrics_text = metrics
         self._info = dict(info)
+        self._documented: RoutingTable | None = None
+        self._made: dict[str, Any] = {}
         self._answers: dict[str, Callable[[Mapping[str, str]], Page]] = {
             "health": self._health,
             "live": lambda names: _json({"status": "live"}),
@@ -108,12 +109,23 @@ class Pages:
         }
 
     def _version(self, name: str, number: int) -> dict[str, Any]:
-        model = self._host.choose(name, number, None).model
-        flavour = model.bundle.manifest.flavour
-        return {"version": number, "digest": model.digest, "flavour": flavour, "cost_us": round(model.cost_us, 1)}
+        served = self._host.choose(name, number, None)
+        return {
+            "version": number,
+            "digest": served.model.digest,
+            "flavour": served.model.bundle.manifest.flavour,
+            "cost_us": round(served.model.cost_us, 1),
+            "breaker": served.breaker.state,
+        }
 
-    @functools.cached_property
+    @property
     def _document(self) -> dict[str, Any]:
+        """The API document, made once for each table."""
+        if self._documented is not self._host.table:
+            self._documented, self._made = self._host.table, self._make_document()
+        return self._made
+
+    def _make_document(self) -> dict[str, Any]:
         docs = [self._doc(name) for name in sorted(self._host.table.models)]
         return openapi_document(docs, version=metadata.version("penstock"))
 

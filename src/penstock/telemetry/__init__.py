@@ -16,6 +16,7 @@ from penstock.telemetry.metrics import (
     Recent,
     Registry,
     family_text,
+    lasting,
 )
 from penstock.telemetry.process import process_state
 from penstock.telemetry.spans import CallSpans, Part, SpanSink, open_spans
@@ -41,6 +42,7 @@ __all__ = [
     "Summary",
     "Trace",
     "family_text",
+    "lasting",
     "open_spans",
     "process_state",
     "trace_of",

@@ -245,6 +245,11 @@ class Registry:
         return family  # type: ignore[return-value]
 
 
+def lasting(state: Sequence[FamilyState]) -> list[FamilyState]:
+    """What is left of the numbers of a process that has ended: its counts. Its gauges ended with it."""
+    return [family for family in state if family.kind != "gauge"]
+
+
 def family_text(family: FamilyState) -> str:
     """One family in the text exposition format."""
     lines = [f"# HELP {family.name} {_escaped_help(family.help)}", f"# TYPE {family.name} {family.kind}"]

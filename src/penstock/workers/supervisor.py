@@ -23,7 +23,7 @@ from penstock.address import BACKLOG, listen, require_safe_address, url_of
 from penstock.errors import PenstockError
 from penstock.settings import Settings, environment_for_child
 from penstock.started import Started
-from penstock.telemetry import FamilyState, Registry
+from penstock.telemetry import FamilyState, Registry, lasting
 from penstock.workers import channel
 from penstock.workers.channel import Beat, Configure, Failed, Leave, Ready, Sum, Summed, Take
 
@@ -194,7 +194,7 @@ class Supervisor:
         worker.end.close()
         self._workers.remove(worker)
         self._ended.append(worker.process)
-        self._dead.merge(worker.counted.state())
+        self._dead.merge(lasting(worker.counted.state()))
         self._accept_if_possible()
         if self._is_stopping:
             return

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 from penstock.bundle.compile.answers import Answer, column_of, complement, label_of_largest
 from penstock.bundle.compile.feature import Features
 from penstock.bundle.compile.graph import ML, Graph
-from penstock.bundle.compile.trees import Scored, Tree, ensemble, leaf_weights
+from penstock.bundle.compile.trees import Scored, Tree, collapsed, ensemble, leaf_weights
 
 Grown = list[tuple[Tree, np.ndarray]]
 """Trees with their leaves' fractions `[m, k]`."""
@@ -30,10 +30,33 @@ def class_answer(graph: Graph, trees: Grown, features: Features, *, is_mean: boo
     nodes = sum(len(fractions) for _, fractions in trees)
     if classes == 2 and is_mean and (nodes > _SMALL_NODES or _adds_exactly(trees)):
         return _two_classes(graph, trees, features)
-    scored = [Scored(tree, target, values[:, target]) for target in range(classes) for tree, values in trees]
-    sums = ensemble(graph, scored, features, targets=classes, narrow=True)
+    by_class = [[collapsed(one) for one in _of_class(trees, target)] for target in range(classes)]
+    if is_mean and _adds_exactly(trees):
+        sums = _all_but_one(graph, by_class, features)
+    else:
+        sums = ensemble(graph, _targeted(by_class), features, targets=classes, narrow=True)
     probabilities = mean_of(graph, sums, len(trees)) if is_mean else sums
     return {"label": label_of_largest(graph, probabilities), "probabilities": probabilities}
+
+
+def _targeted(by_class: list[list[Scored]]) -> list[Scored]:
+    return [Scored(one.tree, target, one.value) for target, trees in enumerate(by_class) for one in trees]
+
+
+def _all_but_one(graph: Graph, by_class: list[list[Scored]], features: Features) -> str:
+    """The classes' sums where no rounding happens: that of the class with the largest trees is what the others leave.
+
+    Every product and sum here is exact, so the order in which they are made does not matter.
+    """
+    classes = len(by_class)
+    left_out = max(range(classes), key=lambda target: sum(len(one.tree.left) for one in by_class[target]))
+    asked = [target for target in range(classes) if target != left_out]
+    sums = ensemble(graph, _targeted([by_class[target] for target in asked]), features, targets=len(asked), narrow=True)
+    spread, rest = np.zeros((len(asked), classes)), np.zeros(classes)
+    spread[range(len(asked)), asked] = 1.0
+    spread[:, left_out] = -1.0
+    rest[left_out] = len(by_class[left_out])
+    return graph.add("Gemm", [sums, graph.constant(spread), graph.constant(rest)], width=classes)
 
 
 def mean_of(graph: Graph, sums: str, count: int) -> str:
@@ -43,7 +66,7 @@ def mean_of(graph: Graph, sums: str, count: int) -> str:
 
 def _adds_exactly(trees: Grown) -> bool:
     """Whether no rounding happens in the sums (pure leaves, halves, quarters): then the classes are complements."""
-    fractions = np.concatenate([values for _, values in trees])
+    fractions = np.concatenate([values[tree.left < 0] for tree, values in trees])
     scaled = fractions * _EXACT_BITS
     return bool((scaled == np.rint(scaled)).all() and (fractions.sum(axis=1) == 1.0).all())
 

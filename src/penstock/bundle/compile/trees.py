@@ -56,6 +56,49 @@ def constant_tree(value: float) -> Tree:
     )
 
 
+def collapsed(one: Scored) -> Scored:
+    """The same tree with every subtree whose leaves are all equal as one leaf.
+
+    A forest's tree gives one `Scored` for each class, and many of its splits tell other classes apart.
+    """
+    tree, left, bits = one.tree, one.tree.left.copy(), one.value.astype(np.float64).view(np.int64).copy()
+    while True:
+        inner = np.flatnonzero(left >= 0)
+        ends = (left[left[inner]] < 0) & (left[tree.right[inner]] < 0)
+        same = inner[ends & (bits[left[inner]] == bits[tree.right[inner]])]
+        if not len(same):
+            break
+        bits[same] = bits[left[same]]
+        left[same] = -1
+    if (left == tree.left).all():
+        return one
+    kept = _reached(left, tree.right)
+    numbers = np.cumsum(kept) - 1
+    inner = left[kept] >= 0
+    value = bits[kept].view(np.float64)
+    slim = Tree(
+        feature=tree.feature[kept],
+        threshold=tree.threshold[kept],
+        left=np.where(inner, numbers[left[kept]], -1),
+        right=np.where(inner, numbers[tree.right[kept]], -1),
+        missing_left=tree.missing_left[kept],
+        value=value,
+        members={int(numbers[node]): codes for node, codes in tree.members.items() if kept[node] and left[node] >= 0},
+    )
+    return Scored(slim, one.target, value)
+
+
+def _reached(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Which nodes the root leads to."""
+    kept = np.zeros(len(left), bool)
+    level = np.zeros(1, np.int64)
+    while len(level):
+        kept[level] = True
+        level = level[left[level] >= 0]
+        level = np.concatenate([left[level], right[level]])
+    return kept
+
+
 def ensemble(graph: Graph, scored: Sequence[Scored], features: Features, *, targets: int, narrow: bool) -> str:
     """The tensor `[n, targets]` of the trees' sums. `narrow`: the original compares float32 values with thresholds."""
     trees = [_grown(one) for one in scored]

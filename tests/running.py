@@ -73,7 +73,8 @@ def records(home: Path) -> list[Record]:
 
 def command(bundles: Sequence[Path], home: Path, *words: str) -> list[str]:
     options = [word for bundle in bundles for word in ("--bundle", str(bundle))]
-    return [sys.executable, "-m", "penstock", "serve", *options, "--home", str(home), *words]
+    # One process, unless a test says more: it starts sooner.
+    return [sys.executable, "-m", "penstock", "serve", *options, "--home", str(home), "--workers", "0", *words]
 
 
 def environment(settings: Mapping[str, object]) -> dict[str, str]:

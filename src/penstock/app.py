@@ -19,10 +19,11 @@ import uvloop
 
 from penstock.address import BACKLOG, listen, require_safe_address, url_of
 from penstock.audit import AuditLog, recover
-from penstock.bundle.bundle import Bundle
-from penstock.errors import SettingsError
+from penstock.bundle.manifest import manifest_of
+from penstock.errors import PenstockError, SettingsError
+from penstock.loading import load_model, next_version, remote_model, resident_bytes
 from penstock.routing import listed
-from penstock.runtime import Fallback, Host, Limits, Model, ResponseCache
+from penstock.runtime import Fallback, Host, Limits, RemoteModel, ResponseCache, Version
 from penstock.schema.prediction import Prediction
 from penstock.server.curl import curl_line
 from penstock.server.http.asgi import HttpApp
@@ -37,7 +38,7 @@ from penstock.server.measures import Measures
 from penstock.server.predict import Predict
 from penstock.server.witness import Witness
 from penstock.settings import CacheSettings, FallbackSettings, ServerSettings, Settings
-from penstock.started import Served, Started
+from penstock.started import Loaded, Served, Started
 from penstock.telemetry import FamilyState, Registry, open_spans, process_state
 
 _LOG = logging.getLogger("penstock")
@@ -46,7 +47,7 @@ _LOG = logging.getLogger("penstock")
 class Assembled(msgspec.Struct, frozen=True):
     """The object graph of one worker, ready to run: `config` has the application and the connections' class."""
 
-    models: list[Model]
+    models: list[Version]
     registry: Registry
     log: AuditLog
     runner: Runner
@@ -64,21 +65,27 @@ def serve(settings: Settings, bundles: Sequence[Path], *, on_start: Callable[[St
 
         def started() -> None:
             url = url_of(listener)
-            on_start(Started(url, 1, served(parts.models, url), str(parts.log.path)))
+            on_start(Started(url, 0, served(parts.models, url), str(parts.log.path), resident_bytes()))
 
         parts.runner.run(serve_until_stopped(TellingServer(parts.config, started), parts.log, [listener]))
 
 
 @contextlib.contextmanager
 def assembled(
-    settings: Settings, bundles: Sequence[Path], *, worker: int = 0, metrics: MetricsText | None = None
+    settings: Settings,
+    bundles: Sequence[Path],
+    *,
+    worker: int = 0,
+    metrics: MetricsText | None = None,
+    apart: Sequence[Loaded] = (),
+    registry: Registry | None = None,
 ) -> Iterator[Assembled]:
     """Everything that answers, built and taken down in reverse. `metrics` gives the text of `/metrics`, where it is not
-    this process' own numbers alone. Raises as `serve` does.
+    this process' own numbers alone; the versions of `apart` are computed by other processes. Raises as `serve` does.
     """
-    registry = Registry()
+    registry = Registry() if registry is None else registry
     measures = Measures(registry)
-    models = load_models(bundles, settings, measures)
+    models = load_models(bundles, settings, measures, apart)
     audit = Path(settings.home) / "audit"
     _mend(audit)
     with contextlib.ExitStack() as stack:
@@ -117,7 +124,7 @@ def _cache(settings: CacheSettings, registry: Registry) -> ResponseCache | None:
     )
 
 
-def _host(settings: Settings, models: Sequence[Model], measures: Measures, cache: ResponseCache | None) -> Host:
+def _host(settings: Settings, models: Sequence[Version], measures: Measures, cache: ResponseCache | None) -> Host:
     """The loaded models with their bounds and fallbacks. Raises SettingsError for a fallback that cannot be."""
     limits = settings.limits
     host = Host(
@@ -146,10 +153,19 @@ def _fallback(given: FallbackSettings) -> Fallback:
     return Fallback(given.kind, prediction, given.version)
 
 
-def served(models: Sequence[Model], url: str) -> list[Served]:
+def served(models: Sequence[Version], url: str) -> list[Served]:
     """What is said of `models`, which answer at `url`."""
     return [
-        Served(model.name, model.version, model.bundle.flavour, model.cost_us, curl_line(url, model))
+        Served(
+            name=model.name,
+            version=model.version,
+            flavour=model.bundle.flavour,
+            cost_us=model.cost.row_us,
+            rows_64_us=model.cost.rows_64_us,
+            memory_bytes=model.cost.memory_bytes,
+            is_apart=isinstance(model, RemoteModel),
+            curl=curl_line(url, model),
+        )
         for model in models
     ]
 
@@ -178,20 +194,26 @@ def _mend(audit: Path) -> None:
             _LOG.warning("audit: cut a torn tail of %d bytes off %s", repair.cut_bytes, repair.path)
 
 
-def load_models(bundles: Sequence[Path], settings: Settings, measures: Measures | None = None) -> list[Model]:
-    """Open, verify, load and prove each bundle, in order. Raises BundleRefused and MissingExtra."""
-    models: list[Model] = []
+def load_models(
+    bundles: Sequence[Path], settings: Settings, measures: Measures | None = None, apart: Sequence[Loaded] = ()
+) -> list[Version]:
+    """Open, verify, load and prove each bundle, in order; those that are `apart` are loaded by other processes.
+
+    Raises BundleRefused and MissingExtra.
+    """
+    elsewhere = {(loaded.name, loaded.version): loaded for loaded in apart}
+    models: list[Version] = []
     for path in bundles:
         began_s = time.monotonic()
-        bundle = Bundle.open(path)
-        version = 1 + sum(model.name == bundle.manifest.name for model in models)
-        model = Model.load(
-            bundle,
-            version=version,
-            trusted=settings.sklearn.trusted,
-            allow_version_skew=settings.native.allow_version_skew,
-            max_text_chars=settings.server.max_text_chars,
-        )
+        name = manifest_of(path).name
+        version = next_version(name, models)
+        loaded = elsewhere.get((name, version))
+        try:
+            model = load_model(path, version, settings) if loaded is None else remote_model(path, loaded, settings)
+        except PenstockError:
+            if measures is not None:
+                measures.load_failed(name, version)
+            raise
         models.append(model)
         if measures is not None:
             measures.loaded(model, time.monotonic() - began_s)

@@ -7,11 +7,13 @@ that one value covers the whole bundle. A signature, later, signs the seal.
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Final, Literal, TypeVar
 
 import msgspec
 
 from penstock.bundle.digest import content_digest, sha256
+from penstock.bundle.source import source_of
 from penstock.errors import BundleRefused
 
 T = TypeVar("T")
@@ -91,6 +93,12 @@ def read_manifest(manifest: bytes, seal: bytes) -> Manifest:
     if expected != read.content_digest:
         raise BundleRefused(f"{MANIFEST_FILE}: content digest {read.content_digest}, but its files give {expected}")
     return read
+
+
+def manifest_of(path: Path) -> Manifest:
+    """The manifest of the bundle at `path`; nothing else is read or verified. Raises BundleRefused."""
+    source = source_of(path)
+    return read_manifest(source.read(MANIFEST_FILE, MAX_MANIFEST_BYTES), source.read(SEAL_FILE, MAX_MANIFEST_BYTES))
 
 
 def require_name(name: str) -> None:

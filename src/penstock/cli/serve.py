@@ -21,7 +21,10 @@ def serve(
     home: Annotated[str | None, typer.Option(help="Where data live. [default: ./penstock-home]")] = None,
     host: Annotated[str | None, typer.Option(help="The address to listen on. [default: 127.0.0.1]")] = None,
     port: Annotated[int | None, typer.Option(help="The port; 0 takes a free one. [default: 8080]")] = None,
-    workers: Annotated[int | None, typer.Option(help="Worker processes that share the port. [default: 1]")] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(help="Worker processes that share the port; 0: serve in this one. [default: one a core]"),
+    ] = None,
     default_model: Annotated[str | None, typer.Option(help="The model of calls that name none.")] = None,
     insecure: Annotated[
         bool | None, typer.Option("--insecure", help="Listen where others can reach it, without authentication.")
@@ -35,6 +38,7 @@ def serve(
 
     Example: `penstock serve --bundle bundles/churn-1 --port 8080`
     """
+    from penstock.cores import workers_of
     from penstock.settings import entries, from_environment
 
     flags = {
@@ -54,7 +58,7 @@ def serve(
         raise typer.BadParameter("give at least one --bundle; `penstock demo` shows how one is made")
     from penstock.logs import set_up_logs
 
-    is_alone = loaded.settings.server.workers == 1
+    is_alone = workers_of(loaded.settings.server.workers) == 0
     set_up_logs(loaded.settings.log, 0 if is_alone else None)
     if not is_alone:
         from penstock.workers.supervisor import supervise as run
@@ -65,9 +69,13 @@ def serve(
 
 def _announce(started: Started) -> None:
     screen = console()
-    by = "" if started.workers == 1 else f" by {started.workers} workers"
+    by = "" if not started.workers else f" by {started.workers} worker{'s' if started.workers > 1 else ''}"
     screen.print(f"penstock serves at [bold]{started.url}[/]{by}   (docs: {started.url}/docs)")
     for model in started.models:
-        screen.print(f"  {model.name} version {model.version}, {model.flavour}, {model.cost_us:,.0f} µs a row")
+        where = ", in a process of its own" if model.is_apart else ""
+        cost = f"{model.cost_us:,.0f} µs a row, {model.rows_64_us:,.0f} µs for 64"
+        size = f"{model.memory_bytes / 1e6:,.0f} MB"
+        screen.print(f"  {model.name} version {model.version}, {model.flavour}{where}: {cost}, {size}")
+    screen.print(f"memory of each process that serves: {started.worker_bytes / 1e6:,.0f} MB")
     screen.print(f"records: {started.segment}")
     screen.print(started.models[0].curl, markup=False)

@@ -1,7 +1,7 @@
 """A version that another process computes: this side of the connection to it. Workers hold native models so.
 
-The process may go and come back: while it is away every run fails at once with NotReady, and what it was computing
-fails with ModelFailed. Its new incarnation comes as a new socket.
+The process may go and come back: while it is away every run fails at once with NotReady, and so does what it was
+computing when it ended. Its new incarnation comes as a new socket.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ class _Ask:
     def _results_of(self, ran: Ran | None, tickets: list[Ticket]) -> Results:
         if ran is None:
             name = self._version.name
-            return [ModelFailed(f"the process that computes {name!r} ended before it had answered") for _ in tickets]
+            return [NotReady(f"the process that computes {name!r} ended before it had answered") for _ in tickets]
         self._run_ms += ran.run_ms
         failed: dict[int, CallFailure] = {one.caller: failure_of(one) for one in ran.failed}
         rows = sum(len(ticket.rows) for place, ticket in enumerate(tickets) if place not in failed)

@@ -41,8 +41,12 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
         Meta(ge=1, le=3_600_000, description="Longest time for a request; the caller's `X-Deadline-Ms` shortens it."),
     ] = 30_000
     workers: Annotated[
-        int, Meta(ge=1, le=256, description="Worker processes that share the port; 1 serves in the first process.")
-    ] = 1
+        Annotated[int, Meta(ge=0, le=256)] | None,
+        Meta(
+            description="Worker processes that share the port; `null`: one for each core that may be used (cgroups "
+            "counted); 0: the first process serves by itself, native bundles included."
+        ),
+    ] = None
     fast_lane: Annotated[
         bool, Meta(description="Answer plain predictions without ASGI; off, every request takes the same slow path.")
     ] = True
@@ -127,6 +131,13 @@ class NativeSettings(msgspec.Struct, frozen=True, kw_only=True):
             "golden rows still decide."
         ),
     ] = False
+    processes: Annotated[
+        int, Meta(ge=1, le=64, description="Processes of each native bundle, under a supervisor; at most one a worker.")
+    ] = 1
+    grace_s: Annotated[
+        float,
+        Meta(ge=0, le=3600, description="A native run that takes this much longer than `server.deadline_ms` is ended."),
+    ] = 10.0
 
 
 class LogSettings(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,6 +1,7 @@
-"""What supervisor and worker say to each other: small JSON messages over a Unix socket that keeps their bounds.
+"""What supervisor, workers and native processes say to each other: small JSON messages on Unix sockets.
 
-A connection's file descriptor travels with the message that hands it over (SCM_RIGHTS). Nothing is pickled.
+A connection's file descriptor travels with the message that hands it over (SCM_RIGHTS). The sockets keep
+the bounds of messages; nothing is pickled.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Final, TypeAlias
 import msgspec
 
 from penstock.settings import Settings
-from penstock.started import Served
+from penstock.started import Loaded, Served
 from penstock.telemetry import FamilyState
 
 MAX_MESSAGE_BYTES: Final = 4 << 20
@@ -25,6 +26,9 @@ class Configure(msgspec.Struct, frozen=True, tag=True):
     bundles: list[str]
     worker: int
     url: str
+    apart: list[Loaded]
+    untold: tuple[str, int] | None = None
+    """The last place that the worker before, which died, told of: what it wrote after it is to be counted."""
 
 
 class Take(msgspec.Struct, frozen=True, tag=True):
@@ -32,7 +36,7 @@ class Take(msgspec.Struct, frozen=True, tag=True):
 
 
 class Leave(msgspec.Struct, frozen=True, tag=True):
-    """Supervisor to worker: answer what is under way, then exit."""
+    """Supervisor to worker or native process: answer what is under way, then exit."""
 
 
 class Summed(msgspec.Struct, frozen=True, tag=True):
@@ -41,37 +45,77 @@ class Summed(msgspec.Struct, frozen=True, tag=True):
     text: str
 
 
+class Attach(msgspec.Struct, frozen=True, tag=True):
+    """Supervisor to worker: the version's process is asked by the socket that comes with the message."""
+
+    name: str
+    version: int
+
+
+class Load(msgspec.Struct, frozen=True, tag=True):
+    """Supervisor to native process, first: what to load, under which label, and how long a run may take."""
+
+    settings: Settings
+    bundle: str
+    version: int
+    label: str
+    limit_s: float
+
+
+class Begin(msgspec.Struct, frozen=True, tag=True):
+    """Supervisor to a native process that has loaded: fork one that computes; its channel comes with the message."""
+
+
+class Attend(msgspec.Struct, frozen=True, tag=True):
+    """Supervisor to native process: a worker asks by the socket that comes with the message."""
+
+
+class Up(msgspec.Struct, frozen=True, tag=True):
+    """Native process to supervisor: it computes, under this process id."""
+
+    pid: int
+
+
 class Ready(msgspec.Struct, frozen=True, tag=True):
     """Worker to supervisor: everything is loaded and proven; connections may come."""
 
     models: list[Served]
     segment: str
+    resident_bytes: int
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):
-    """Worker to supervisor: it cannot serve, and why; it exits."""
+    """Worker or native process to supervisor: it cannot serve, and why; it exits."""
 
     message: str
 
 
 class Beat(msgspec.Struct, frozen=True, tag=True):
-    """Worker to supervisor, a few times a second: it lives; how many connections it has, and what it has counted."""
+    """Worker to supervisor, a few times a second: it lives; how many connections it has, and what it has counted, which
+    is up to `place`: a segment of its log and the bytes in it.
+    """
 
     connections: int
     counted: list[FamilyState]
+    place: tuple[str, int] | None = None
 
 
 class Sum(msgspec.Struct, frozen=True, tag=True):
     """Worker to supervisor: somebody asks for the metrics; answered by `Summed`. Brings its own latest numbers."""
 
     counted: list[FamilyState]
+    place: tuple[str, int] | None = None
 
 
-ToWorker: TypeAlias = Configure | Take | Leave | Summed
-ToSupervisor: TypeAlias = Ready | Failed | Beat | Sum
+ToWorker: TypeAlias = Configure | Take | Leave | Summed | Attach
+ToNative: TypeAlias = Load | Begin | Attend | Leave
+ToSupervisor: TypeAlias = Ready | Failed | Beat | Sum | Loaded | Up
+
+Message: TypeAlias = ToWorker | ToNative | ToSupervisor
 
 _ENCODER = msgspec.json.Encoder()
 _TO_WORKER: msgspec.json.Decoder[ToWorker] = msgspec.json.Decoder(ToWorker)
+_TO_NATIVE: msgspec.json.Decoder[ToNative] = msgspec.json.Decoder(ToNative)
 _TO_SUPERVISOR: msgspec.json.Decoder[ToSupervisor] = msgspec.json.Decoder(ToSupervisor)
 
 
@@ -84,7 +128,7 @@ def pair() -> tuple[socket.socket, socket.socket]:
     return ours, theirs
 
 
-def send(end: socket.socket, message: ToWorker | ToSupervisor, connection: socket.socket | None = None) -> bool:
+def send(end: socket.socket, message: Message, connection: socket.socket | None = None) -> bool:
     """Send a message, and a connection with it. False when the other side is gone or does not read."""
     with contextlib.suppress(OSError):
         handles = [] if connection is None else [connection.fileno()]
@@ -98,9 +142,19 @@ def received_by_worker(end: socket.socket) -> tuple[ToWorker | None, socket.sock
 
     Raises BlockingIOError when nothing is there.
     """
+    data, handle = _received(end)
+    return (_TO_WORKER.decode(data) if data else None), handle
+
+
+def received_by_native(end: socket.socket) -> tuple[ToNative | None, socket.socket | None]:
+    """As `received_by_worker`, in a native process."""
+    data, handle = _received(end)
+    return (_TO_NATIVE.decode(data) if data else None), handle
+
+
+def _received(end: socket.socket) -> tuple[bytes, socket.socket | None]:
     data, handles, _, _ = socket.recv_fds(end, MAX_MESSAGE_BYTES, 1)
-    connection = socket.socket(fileno=handles[0]) if handles else None
-    return (_TO_WORKER.decode(data) if data else None), connection
+    return data, socket.socket(fileno=handles[0]) if handles else None
 
 
 def received_by_supervisor(end: socket.socket) -> ToSupervisor | None:

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,40 +18,41 @@ from pathlib import Path
 import msgspec
 
 from penstock.address import BACKLOG, listen, require_safe_address, url_of
+from penstock.cores import cores, workers_of
 from penstock.errors import PenstockError
-from penstock.settings import Settings, environment_for_child
+from penstock.settings import Settings
 from penstock.started import Started
 from penstock.telemetry import FamilyState, Registry, lasting
 from penstock.workers import channel
 from penstock.workers.channel import Beat, Configure, Failed, Leave, Ready, Sum, Summed, Take
+from penstock.workers.natives import Natives, natives_of
+from penstock.workers.spawn import BackOff, Channelled, spawn
 
 _LOG = logging.getLogger("penstock")
 _ACCEPTS_A_TURN = 64
 _REST_S = 0.5
-_BACK_OFF_S = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0)
-_HEALTHY_S = 10.0
 _HUNG_S = 30.0
 _WATCH_S = 0.5
 _START_S = 120.0
 
 
-class Worker:
+class Worker(Channelled):
     """A worker process, as the supervisor sees it."""
 
     def __init__(self, number: int, process: subprocess.Popen[bytes], end: socket.socket) -> None:
+        super().__init__(end)
         self.number = number
         self.process = process
-        self.end = end
-        self.started_s = time.monotonic()
-        self.heard_s = self.started_s
         self.ready: Ready | None = None
         self.is_leaving = False
         self.connections = 0
         self.counted = Registry()
+        # Where in its log `counted` ends; at first where that of the worker before did, whose rest it is to count.
+        self.place: tuple[str, int] | None = None
 
 
 class Supervisor:
-    """Keeps `settings.server.workers` workers serving `bundles` on `listener`. Runs on one event loop."""
+    """Keeps the workers and the processes of native models serving `bundles` on `listener`, on one event loop."""
 
     def __init__(
         self,
@@ -70,7 +69,15 @@ class Supervisor:
         self._ended: list[subprocess.Popen[bytes]] = []  # to be reaped
         self._dead = Registry()
         self._restarts = self._dead.counter("penstock_worker_restarts_total", "Workers started again.", ("worker",))
-        self._failures = [0] * settings.server.workers
+        self._count = settings.server.workers or 1
+        self._rests = [BackOff() for _ in range(self._count)]
+        self._natives = Natives(
+            natives_of(bundles, settings.native.processes),
+            settings,
+            on_ready=self._start_all,
+            on_failure=self._fail,
+            workers=lambda: [(worker.number, worker.end) for worker in self._workers],
+        )
         self._is_started = False
         self._is_stopping = False
         self._is_accepting = False
@@ -84,8 +91,7 @@ class Supervisor:
         self._loop.add_signal_handler(signal.SIGTERM, self._stop)
         self._loop.add_signal_handler(signal.SIGINT, self._stop)
         self._loop.add_signal_handler(signal.SIGHUP, lambda: self._loop.create_task(self._roll()))
-        for number in range(self._settings.server.workers):
-            self._start(number)
+        self._natives.start()
         watch = self._loop.create_task(self._watch())
         await self._stopped.wait()
         watch.cancel()
@@ -93,17 +99,19 @@ class Supervisor:
         if self._failure is not None:
             raise PenstockError(self._failure)
 
-    def _start(self, number: int) -> Worker:
-        ours, theirs = channel.pair()
-        threads = str(max(1, (os.cpu_count() or 1) // self._settings.server.workers))
-        environment = environment_for_child(OMP_NUM_THREADS=threads)
-        command = [sys.executable, "-m", "penstock.workers.worker", str(theirs.fileno())]
-        process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=environment)
-        theirs.close()
+    def _start_all(self) -> None:
+        for number in range(self._count):
+            self._start(number)
+
+    def _start(self, number: int, untold: tuple[str, int] | None = None) -> Worker:
+        process, ours = spawn("penstock.workers.worker", threads=max(1, cores() // self._count))
         worker = Worker(number, process, ours)
+        worker.place = untold
         self._workers.append(worker)
         self._loop.add_reader(ours, self._hear, worker)
-        channel.send(ours, Configure(self._settings, self._bundles, number, url_of(self._listener)))
+        url, apart = url_of(self._listener), self._natives.loaded()
+        channel.send(ours, Configure(self._settings, self._bundles, number, url, apart, untold))
+        self._natives.join(number, ours)
         return worker
 
     def _hear(self, worker: Worker) -> None:
@@ -123,9 +131,9 @@ class Supervisor:
                 self._give_up(worker, message)
             case Beat():
                 worker.connections = message.connections
-                worker.counted = _registry(message.counted)
+                worker.counted, worker.place = _registry(message.counted), message.place or worker.place
             case Sum():
-                worker.counted = _registry(message.counted)
+                worker.counted, worker.place = _registry(message.counted), message.place or worker.place
                 channel.send(worker.end, Summed(self._text()))
 
     def _welcome(self, worker: Worker, ready: Ready) -> None:
@@ -133,16 +141,19 @@ class Supervisor:
         # Connections wait in the kernel's queue until all are there, so that the first ones are shared evenly.
         if not self._is_started and all(other.ready is not None for other in self._workers):
             self._is_started = True
-            workers = self._settings.server.workers
-            self._on_start(Started(url_of(self._listener), workers, ready.models, ready.segment))
+            url = url_of(self._listener)
+            self._on_start(Started(url, self._count, ready.models, ready.segment, ready.resident_bytes))
         self._accept_if_possible()
 
     def _give_up(self, worker: Worker, failed: Failed) -> None:
         if not self._is_started:
-            self._failure = failed.message
-            self._stop()
+            self._fail(failed.message)
         else:
             _LOG.error("worker %d cannot start: %s", worker.number, failed.message)
+
+    def _fail(self, why: str) -> None:
+        self._failure = why
+        self._stop()
 
     def _accept_if_possible(self) -> None:
         is_able = self._is_started and not self._is_stopping and not self._is_resting
@@ -199,17 +210,14 @@ class Supervisor:
         if self._is_stopping:
             return
         if not worker.is_leaving:
-            lived_s = time.monotonic() - worker.started_s
-            failures = 0 if lived_s > _HEALTHY_S else self._failures[worker.number]
-            self._failures[worker.number] = failures + 1
-            wait_s = _BACK_OFF_S[min(failures, len(_BACK_OFF_S) - 1)]
+            wait_s = self._rests[worker.number].after_s(worker.lived_s)
             _LOG.error("worker %d ended; another starts in %.1f s", worker.number, wait_s)
             self._restarts.child(worker=str(worker.number)).inc()
-            self._loop.call_later(wait_s, self._start_again, worker.number)
+            self._loop.call_later(wait_s, self._start_again, worker.number, worker.place)
 
-    def _start_again(self, number: int) -> None:
+    def _start_again(self, number: int, untold: tuple[str, int] | None) -> None:
         if not self._is_stopping:
-            self._start(number)
+            self._start(number, untold)
 
     async def _watch(self) -> None:
         """Reap processes, and end a worker that has not been heard for long."""
@@ -217,6 +225,7 @@ class Supervisor:
             await asyncio.sleep(_WATCH_S)
             self._ended = [process for process in self._ended if process.poll() is None]
             now_s = time.monotonic()
+            self._natives.watch(now_s)
             for worker in list(self._workers):
                 allowed_s = _HUNG_S if worker.ready is not None else _START_S
                 if now_s - worker.heard_s > allowed_s:
@@ -224,8 +233,11 @@ class Supervisor:
                     worker.process.kill()
 
     async def _roll(self) -> None:
-        """Replace the workers one at a time: the new one serves before the old one leaves."""
+        """Replace the processes one at a time: the new one serves before the old one leaves."""
+        await self._natives.roll()
         for old in self._takers():
+            if self._is_stopping:
+                return
             fresh = self._start(old.number)
             until_s = time.monotonic() + _START_S
             while fresh.ready is None and fresh in self._workers and time.monotonic() < until_s:
@@ -258,15 +270,22 @@ class Supervisor:
         processes = [*self._ended, *(worker.process for worker in self._workers)]
         while any(process.poll() is None for process in processes) and time.monotonic() < until_s:
             await asyncio.sleep(0.02)
+        self._natives.end()
+        processes += self._natives.processes()
+        while any(process.poll() is None for process in processes) and time.monotonic() < until_s:
+            await asyncio.sleep(0.02)
         for process in processes:
             if process.poll() is None:
                 process.kill()
 
     def _text(self) -> str:
+        for label, count in self._natives.restarts().items():
+            self._restarts.child(worker=label).value = count
         every = Registry()
         every.merge(self._dead.state())
         for worker in self._workers:
             every.merge(worker.counted.state())
+        every.merge(self._natives.counted())
         return every.text()
 
 
@@ -279,6 +298,10 @@ def _registry(counted: list[FamilyState]) -> Registry:
 def supervise(settings: Settings, bundles: Sequence[Path], *, on_start: Callable[[Started], None]) -> None:
     """Serve `bundles` by several workers until SIGTERM or SIGINT. Blocks. Raises SettingsError and PenstockError."""
     require_safe_address(settings.server)
+    count = workers_of(settings.server.workers) or 1
+    native = msgspec.structs.replace(settings.native, processes=min(settings.native.processes, count))
+    server = msgspec.structs.replace(settings.server, workers=count)
+    settings = msgspec.structs.replace(settings, server=server, native=native)
     with listen(settings.server) as listener:
         listener.setblocking(False)
         asyncio.run(_supervise(settings, bundles, listener, on_start))

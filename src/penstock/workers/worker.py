@@ -6,19 +6,26 @@ python -m penstock.workers.worker 7      the number is the descriptor of its end
 from __future__ import annotations
 
 import asyncio
+import logging
 import select
 import socket
 import sys
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
 from penstock.app import Assembled, TellingServer, assembled, counted, serve_until_stopped, served
-from penstock.errors import PenstockError
+from penstock.audit import Place, records_after
+from penstock.errors import PenstockError, SegmentError
+from penstock.loading import resident_bytes
 from penstock.logs import set_up_logs
-from penstock.telemetry import FamilyState
+from penstock.runtime import RemoteModel
+from penstock.server.measures import Measures
+from penstock.telemetry import FamilyState, Registry
 from penstock.workers import channel
-from penstock.workers.channel import Beat, Configure, Failed, Leave, Ready, Sum, Summed, Take
+from penstock.workers.channel import Attach, Beat, Configure, Failed, Leave, Ready, Sum, Summed, Take
 
+_LOG = logging.getLogger("penstock")
 _BEAT_S = 0.25
 _SUM_S = 2.0
 
@@ -40,6 +47,8 @@ class Attendant:
         self._server = TellingServer(parts.config, lambda: self._tell_ready(parts, url))
         loop = asyncio.get_running_loop()
         loop.add_reader(self._end, self._hear)
+        self._hear()  # the sockets of native processes are there already
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         beat = loop.create_task(self._beat())
         await serve_until_stopped(self._server, parts.log, [])
         beat.cancel()
@@ -49,11 +58,11 @@ class Attendant:
         """The metrics of all workers; this one's alone when the supervisor does not answer."""
         asked: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._sums.append(asked)
-        channel.send(self._end, Sum(self._counted()))
+        channel.send(self._end, Sum(self._counted(), self._place()))
         return await asyncio.wait_for(asked, _SUM_S)
 
     def _tell_ready(self, parts: Assembled, url: str) -> None:
-        channel.send(self._end, Ready(served(parts.models, url), str(parts.log.path)))
+        channel.send(self._end, Ready(served(parts.models, url), str(parts.log.path), resident_bytes()))
 
     def _hear(self) -> None:
         while True:
@@ -66,6 +75,8 @@ class Attendant:
             match message:
                 case Take() if connection is not None:
                     self._take(connection)
+                case Attach() if connection is not None:
+                    self._attach(message, connection)
                 case Summed():
                     self._tell_sums(message.text)
                 case Leave() | None:
@@ -75,9 +86,16 @@ class Attendant:
                     return
 
     def _take(self, connection: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
         connection.setblocking(False)
-        task = loop.create_task(loop.connect_accepted_socket(self._protocol, connection))
+        self._spawn(asyncio.get_running_loop().connect_accepted_socket(self._protocol, connection))
+
+    def _attach(self, message: Attach, end: socket.socket) -> None:
+        for model in [] if self._parts is None else self._parts.models:
+            if isinstance(model, RemoteModel) and (model.name, model.version) == (message.name, message.version):
+                self._spawn(model.remote.attach(end))
+
+    def _spawn(self, work: Coroutine[Any, Any, Any]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -103,10 +121,25 @@ class Attendant:
 
     def _send_beat(self) -> None:
         connections = 0 if self._server is None else len(self._server.server_state.connections)
-        channel.send(self._end, Beat(connections, self._counted()))
+        channel.send(self._end, Beat(connections, self._counted(), self._place()))
+
+    def _place(self) -> tuple[str, int] | None:
+        place = None if self._parts is None else self._parts.log.place
+        return None if place is None else (place.segment, place.at_bytes)
 
     def _counted(self) -> list[FamilyState]:
         return [] if self._parts is None else counted(self._parts.registry, self._worker)
+
+
+def recount(parts: Assembled, place: Place) -> None:
+    """Count what the worker before wrote after it last told its numbers: what it answered is in its log."""
+    measures = Measures(parts.registry)
+    try:
+        for record in records_after(place):
+            measures.recount(record)
+            parts.log.add_recorded(1)
+    except SegmentError as error:
+        _LOG.warning("the sums lack what the worker before answered last: %s", error)
 
 
 def main() -> None:
@@ -118,6 +151,7 @@ def main() -> None:
     if not isinstance(configure, Configure):
         return  # the supervisor is gone already
     attendant = Attendant(end, configure)
+    registry = Registry()
     try:
         set_up_logs(configure.settings.log, configure.worker)
         with assembled(
@@ -125,9 +159,14 @@ def main() -> None:
             [Path(bundle) for bundle in configure.bundles],
             worker=configure.worker,
             metrics=attendant.all_metrics,
+            apart=configure.apart,
+            registry=registry,
         ) as parts:
+            if configure.untold is not None:
+                recount(parts, Place(*configure.untold))
             parts.runner.run(attendant.run(parts, configure.url))
     except PenstockError as error:
+        channel.send(end, Beat(0, registry.state()))  # what could not be loaded is counted, too
         channel.send(end, Failed(str(error)))
         sys.exit(1)
 

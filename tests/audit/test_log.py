@@ -356,6 +356,32 @@ def test_a_lost_segment_is_left_for_a_new_one(tmp_path: Path) -> None:
     assert ([0, 1], []) == ([report.dropped for report in reports], broken_links(reports))
 
 
+def test_a_loss_is_told_at_once_and_then_once_a_minute(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """However many ticks fail, the server's log has one line a minute, and one when records are written again."""
+    now_s = [1e9]
+
+    async def main() -> None:
+        async with AuditLog(tmp_path, clock=lambda: now_s[0]) as log:
+            assert log._segment is not None
+            os.close(log._segment._fd)  # as above; and with its directory away no new segment can be begun
+            log._segment._fd = os.open(os.devnull, os.O_RDONLY)
+            directory = log.path.parent
+            directory.rename(tmp_path / "away")
+            for _ in range(5):
+                now_s[0] += 25
+                await log.flushed(log.append(record()))
+            (tmp_path / "away").rename(directory)
+            await log.flushed(log.append(record()))
+
+    asyncio.run(main())
+    told = [one.getMessage().partition(" since")[0] for one in caplog.records]
+    assert [
+        "audit: 1 records could not be written",
+        "audit: 4 records could not be written",
+        "audit: records are written again, after 5 were lost",
+    ] == told
+
+
 def test_when_no_new_segment_can_be_made_the_old_one_goes_on(tmp_path: Path) -> None:
     """A rotation that fails loses nothing: the full segment grows, and the next tick tries again."""
 

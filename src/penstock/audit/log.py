@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.metadata
+import logging
 import os
 import secrets
 import socket
@@ -27,6 +28,8 @@ from penstock.telemetry import Recent, Registry
 FailureRule: TypeAlias = Literal["serve", "strict"]
 OnFlushed: TypeAlias = Callable[[Exception | None], None]
 
+_LOG = logging.getLogger("penstock")
+_TELL_EVERY_S = 60.0
 _LAG_SPAN_S = 30.0
 _LAG_HELP = "The longest that a record waited for its write, of the last half to whole minute."
 
@@ -64,7 +67,7 @@ class AuditLog:
         self._dropped = registry.counter("penstock_audit_dropped_total", "Records that could not be written.").child()
         self._lag = Recent(clock=time.perf_counter, span_s=_LAG_SPAN_S)
         registry.peak("penstock_audit_lag_seconds", _LAG_HELP).adopt(self._lag)
-        self._appended_s = 0.0
+        self._appended_s = self._tell_s = 0.0
         self._buffer = bytearray()
         self._callbacks: list[OnFlushed] = []
         self._is_scheduled = False
@@ -100,7 +103,7 @@ class AuditLog:
 
     @property
     def place(self) -> Place | None:
-        """How far this log is written, once it is open; asked between ticks, it is where what is counted so far ends."""
+        """How far this log is written, once open; asked between ticks, it is where what is counted so far ends."""
         return None if self._segment is None else Place(str(self._segment.path), self._segment.size_bytes)
 
     def open(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -205,17 +208,31 @@ class AuditLog:
         try:
             self._ready_segment(first).write(lines, first=first, last=self._next_seq - 1, dropped=self._lost_records)
         except (SegmentError, OSError, MemoryError) as error:
-            self.last_failure = error
-            self._lost_records += records
-            self._dropped.inc(records)
+            self._lose(records, error)
             if self._rule == "serve":
                 return None
             failed = RecordFailed("Expected to record the answer before giving it, but the log is not writable: retry")
             failed.__cause__ = error
             return failed
-        self._lost_records = 0
+        if self._lost_records:
+            _LOG.warning("audit: records are written again, after %d were lost", self._lost_records)
+            self._lost_records = 0
         self._recorded.inc(records)
         return None
+
+    def _lose(self, records: int, error: Exception) -> None:
+        """Count records that are lost, and say so: at the first, then once a minute."""
+        self.last_failure = error
+        self._dropped.inc(records)
+        now_s = self._clock()
+        if not self._lost_records or now_s >= self._tell_s:
+            self._tell_s = now_s + _TELL_EVERY_S
+            _LOG.error(
+                "audit: %d records could not be written since the last that was: %s",
+                self._lost_records + records,
+                error,
+            )
+        self._lost_records += records
 
     def _ready_segment(self, first: int) -> SegmentWriter:
         """The segment to write to, which is a new one when the last is full or can no longer be trusted."""

@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check lint types contract format bench exactness compression sizes test-torch test-tensorflow clean
+.PHONY: demo test check lint types contract format bench exactness compression sizes test-torch test-tensorflow soak-rows clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -17,6 +17,9 @@ demo: $(STAMP)   ## the whole story on real data in about a minute
 
 test: $(STAMP)   ## every test; under 10 minutes on 2 cores
 	$(BIN)/python -m pytest -n 2
+
+soak-rows: $(STAMP)   ## a million rows from 64 connections come back to their callers; `make test` asks 100,000
+	PENSTOCK_TEST_ROWS=1000000 $(BIN)/python -m pytest tests/faults/test_rows_come_back.py --durations=1
 
 # Half a gigabyte each, so in environments of their own; `make test` skips their tests.
 test-torch: .venv-torch/.installed   ## PyTorch modules and TorchScript

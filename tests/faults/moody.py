@@ -18,6 +18,7 @@ ROW_TOO_FEW = -1004.0
 ROW_TOO_MANY = -1005.0
 MOODS = {"raises": RAISES, "nan": NAN, "a row too few": ROW_TOO_FEW, "a row too many": ROW_TOO_MANY}
 HANGS_S = 3.0
+NEVER_ENDS = -1006.0
 
 
 def ramp() -> pd.DataFrame:
@@ -52,6 +53,8 @@ class Moody(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lear
             raise RuntimeError("I will not")
         if HANGS in values:
             time.sleep(HANGS_S)
+        if NEVER_ENDS in values:
+            time.sleep(3600.0)
         values[values == NAN] = np.nan
         if ROW_TOO_FEW in values:
             return values[1:]

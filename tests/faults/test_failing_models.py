@@ -19,13 +19,17 @@ CALLS = 12  # of each caller
 DEADLINE_MS = 1000
 
 
-@pytest.fixture(scope="module")
-def server(faulty: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """All models, in two workers, which find the class of `moody`."""
+@pytest.fixture(scope="module", params=[0, 2], ids=["in the server", "in a process of its own"])
+def server(
+    request: pytest.FixtureRequest, faulty: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Running]:
+    """All models, of which `moody` is native, so with workers in a process of its own; its class is found."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(Path(moody.__file__).parent))
         home = tmp_path_factory.mktemp("failing")
-        with running(list(faulty.values()), home, "--workers", "2", sklearn__trusted="moody.Moody") as started:
+        words = ("--workers", str(request.param))
+        limits = {"server__deadline_ms": DEADLINE_MS * 3, "native__grace_s": 0.5}
+        with running(list(faulty.values()), home, *words, sklearn__trusted="moody.Moody", **limits) as started:
             yield started
 
 
@@ -92,3 +96,18 @@ def test_a_model_that_hangs(server: Running) -> None:
     wait_for(lambda: summed(server, "model_requests_total", model="echo", status="success") == before + 200)
     again = asyncio.run(ask_all(server, [[call_of("moody", [7.0])] for _ in range(8)]))
     assert [(200, [7.0])] * 8 == [(each.status, values(each)) for [each] in again]
+
+
+def test_a_model_that_never_ends(faulty: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A native model that computes for ever is ended with its process; the next is there soon, and answers."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(moody.__file__).parent))
+    served = [faulty["moody"], faulty["echo"]]
+    limits = {"server__deadline_ms": DEADLINE_MS, "native__grace_s": 0.2, "sklearn__trusted": "moody.Moody"}
+    with running(served, tmp_path, "--workers", "2", **limits) as server:
+        others = [[call_of("echo", [float(x)]) for x in range(50)] for _ in range(4)]
+        told = asyncio.run(ask_all(server, [[call_of("moody", [moody.NEVER_ENDS])], *others]))
+        assert told[0][0].status in (500, 504)
+        assert [[float(x)] for x in range(50)] * 4 == [values(each) for of in told[1:] for each in of]
+        wait_for(lambda: asyncio.run(ask_all(server, [[call_of("moody", [7.0])]]))[0][0].status == 200)
+        again = asyncio.run(ask_all(server, [[call_of("moody", [float(x)])] for x in range(8)]))
+        assert [(200, [float(x)]) for x in range(8)] == [(each.status, values(each)) for [each] in again]

@@ -57,7 +57,7 @@ class Model(Version):
         predictor = load_predictor(bundle, trusted=trusted)
         check_golden(bundle.golden, predictor, check=proving, outputs=bundle.outputs)
         model = cls(bundle, version=version, predictor=predictor, check=check)
-        if threads > 1 and model.cost_us > MANY_THREADS_FROM_US:
+        if threads > 1 and bundle.flavour == "onnx" and model.cost_us > MANY_THREADS_FROM_US:
             model = model._faster_on(threads, proving)
         return model
 

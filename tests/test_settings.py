@@ -168,6 +168,25 @@ def test_every_unknown_key_in_any_section_is_refused(tmp_path: Path) -> None:
         assert " Known are: audit" in refusal(toml, tmp_path)
 
 
+def test_the_collectors_own_variable_counts() -> None:
+    """OTEL_EXPORTER_OTLP_ENDPOINT gives the endpoint and is named as its origin; our own variable wins."""
+    theirs = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"}
+    loaded = load_settings(None, theirs, {})
+    assert "http://collector:4318" == loaded.settings.telemetry.otlp_endpoint
+    assert "environment OTEL_EXPORTER_OTLP_ENDPOINT" == loaded.origins["telemetry.otlp_endpoint"]
+    for ours in ("http://other:4318", ""):
+        both = load_settings(None, {**theirs, "PENSTOCK_TELEMETRY__OTLP_ENDPOINT": ours}, {})
+        assert (ours or None) == both.settings.telemetry.otlp_endpoint
+    assert load_settings(None, {"OTEL_EXPORTER_OTLP_ENDPOINT": ""}, {}).settings.telemetry.otlp_endpoint is None
+
+
+def test_a_collector_with_a_password_in_its_address_is_refused() -> None:
+    """Addresses are shown; what is secret goes into the exporter's headers."""
+    with pytest.raises(SettingsError, match=r"http://\*\*\*@collector:4318.*OTEL_EXPORTER_OTLP_ENDPOINT") as caught:
+        load_settings(None, {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://me:secret@collector:4318"}, {})
+    assert "secret" not in str(caught.value)
+
+
 def test_an_unknown_variable_is_refused() -> None:
     """A PENSTOCK_ variable that is no setting is refused with the nearest right one."""
     with pytest.raises(SettingsError, match=r"got `PENSTOCK_SERVER_PORT` .* Did you mean `PENSTOCK_SERVER__PORT`\?"):

@@ -27,6 +27,7 @@ _LINK = re.compile(r"PENSTOCK_(\w+_)?(SERVICE_(HOST|PORT)(_\w+)?|PORT_\d+_(TCP|U
 _LINK_ADDRESS = re.compile(r"(tcp|udp|sctp)://")
 # Variables of others that say the same; our own wins.
 _FOREIGN = {"OTEL_EXPORTER_OTLP_ENDPOINT": "telemetry.otlp_endpoint"}
+_LOGIN = re.compile(r"//[^/\s]*@")
 _SECRET = re.compile(r"(secret|token|password|api_key)$")
 
 
@@ -129,7 +130,11 @@ def entries(loaded: Loaded) -> tuple[Entry, ...]:
 
 
 def masked(key: str, value: object) -> object:
-    """`value`, or `"***"` where the key's name says that it is a secret and there is one."""
+    """`value`, or `"***"` where the key's name says that it is a secret and there is one, or in place of who logs in
+    where it is a URL.
+    """
+    if isinstance(value, str):
+        value = _LOGIN.sub("//***@", value)
     return "***" if value and _SECRET.search(key) else value
 
 

@@ -93,6 +93,19 @@ def test_a_dead_worker_leaves_no_gauges(server: Running) -> None:
     assert 4 == sum_of(server, "model_requests_total")
 
 
+def test_a_version_that_no_longer_loads_is_counted(bundles: dict[str, Path], tmp_path: Path) -> None:
+    """A worker that is to replace another and cannot load a version says so in the metrics; the old one serves on."""
+    bundle = Path(shutil.copytree(bundles["iris"], tmp_path / "iris-1"))
+    with running([bundle], tmp_path / "home", "--workers", "1") as server:
+        (bundle / "model.onnx").write_bytes(b"not a model")
+        server.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: sum_of(server, "model_load_failures_total") == 1)
+        [sample] = families(server)["model_load_failures"].samples
+        assert {"model": "iris", "version": "1"} == sample.labels
+        with server.client() as client:
+            assert 200 == client.post("/v1/models/iris/predict", json={"instances": [IRIS_ROW]}).status_code
+
+
 def sum_of(server: Running, name: str) -> float:
     samples = (sample for family in families(server).values() for sample in family.samples)
     return sum(sample.value for sample in samples if sample.name == name)

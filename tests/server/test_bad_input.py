@@ -18,11 +18,14 @@ ROW = b'{"sepal_length":5.1,"sepal_width":3.5,"petal_length":1.4,"petal_width":0
 MAX_BODY_BYTES = 2_000_000
 
 
-@pytest.fixture(scope="module")
-def server(bundles: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+@pytest.fixture(scope="module", params=[True, False], ids=["lane", "asgi"])
+def server(
+    request: pytest.FixtureRequest, bundles: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Running]:
     home = tmp_path_factory.mktemp("bad-input")
     limits = {"server__max_body_bytes": MAX_BODY_BYTES, "server__max_rows": 50, "server__default_model": "iris"}
-    with running([bundles["iris"], bundles["churn"]], home, **limits) as process:
+    served = [bundles["iris"], bundles["churn"]]
+    with running(served, home, server__fast_lane=request.param, **limits) as process:
         yield process
 
 
@@ -83,6 +86,29 @@ UNREADABLE = {
 def test_an_unreadable_body(client: httpx.Client, body: bytes) -> None:
     """What is no JSON in UTF-8, or another envelope, is 400."""
     assert (400, "unreadable") == told(client.post(IRIS, content=body))
+
+
+WHERE = {
+    "nothing": "(byte 0)",
+    "truncated": f"(byte {len(UNREADABLE['truncated'])})",
+    "a raw 0xff": "byte 31 ",
+    "half a character": "byte 31 ",
+    "NaN": "(byte 30)",
+    "-Infinity": "(byte 31)",
+    "1e400": "at `$[...][0][...]`",
+    "a trailing comma": "(byte 90)",
+    "another envelope": "`rows`",
+    "null rows": "at `$.instances`",
+    "a key that is no text": "at `$.key`",
+}
+
+
+@pytest.mark.parametrize(("name", "where"), WHERE.items(), ids=WHERE)
+def test_an_unreadable_body_is_told_where(client: httpx.Client, name: str, where: str) -> None:
+    """The message of a 400 says at which byte, or where in the body, it cannot be read."""
+    answer = client.post(IRIS, content=UNREADABLE[name])
+    assert (400, "unreadable") == told(answer)
+    assert where in answer.json()["error"]["message"]
 
 
 SHORT_UNREADABLE = {

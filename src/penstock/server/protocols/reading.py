@@ -14,6 +14,7 @@ from penstock.server.call import Asked
 Located = tuple[Any, str, Form]
 """Rows in a generically decoded body, their JSON path, and the form they have."""
 
+_CUT = "Input data was truncated"
 _MALFORMED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -30,7 +31,7 @@ def read_checked(
     except msgspec.ValidationError:
         return _read_again(generic(body), read, check=check, locate=locate)
     except _MALFORMED as error:
-        raise unreadable(error) from None
+        raise unreadable(error, body) from None
 
 
 def _read_again(
@@ -51,16 +52,28 @@ def generic(body: bytes) -> Any:
     try:
         return msgspec.json.decode(body)
     except (msgspec.ValidationError, *_MALFORMED) as error:
-        raise unreadable(error) from None
+        raise unreadable(error, body) from None
 
 
-def unreadable(error: Exception) -> Unreadable:
-    """What a caller is told about bytes that are no JSON."""
+def unreadable(error: Exception, body: bytes) -> Unreadable:
+    """What a caller is told about a body that is no JSON, and where in it."""
     if isinstance(error, UnicodeDecodeError):
-        return Unreadable(f"the body is not UTF-8: byte {error.start} cannot begin or continue a character")
+        place = _first_wrong_byte(body)
+        return Unreadable(f"the body is not UTF-8: byte {place} cannot begin or continue a character")
     if isinstance(error, RecursionError):
         return Unreadable("the body is nested too deep to be read")
+    if str(error) == _CUT:
+        return Unreadable(f"JSON is malformed: the body ends within a value (byte {len(body)})")
     return Unreadable(str(error))
+
+
+def _first_wrong_byte(body: bytes) -> int:
+    # msgspec counts from the beginning of the text that the byte is in.
+    try:
+        body.decode()
+    except UnicodeDecodeError as error:
+        return error.start
+    return len(body)
 
 
 def require_rows(rows: int, max_rows: int, path: str) -> None:

@@ -69,7 +69,7 @@ class Short:
         try:
             envelope = _ENVELOPE.decode(call.body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise unreadable(error) from None
+            raise unreadable(error, call.body) from None
         call.version = _version(envelope.model_version)
         call.key = envelope.key
         return bytes(envelope.features)

@@ -7,9 +7,12 @@ import logging
 import math
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
+from penstock.audit import FellBack
+from penstock.runtime import open_model
 from penstock.server.call import Call, Reply
 from penstock.server.protocols import Own
 from penstock.server.witness import Key, Witness
@@ -77,6 +80,25 @@ def test_bugs_are_told_without_their_messages(caplog: pytest.LogCaptureFixture) 
     ]
     assert ["ValueError 8 more times in the last 0 s; last request r-9"] == told[2:]
     assert "4111" not in caplog.text
+
+
+def test_a_fallback_hides_no_failure(caplog: pytest.LogCaptureFixture, bundles: dict[str, Path]) -> None:
+    """The caller gets an answer; the log has a line with what failed and what answered, and the span has both."""
+    spans = Taken()
+    witness = Witness(slow_ms=0, spans=spans)
+    call, reply = finished(TRACE)
+    reply.model, reply.fallback = open_model(bundles["iris"]), FellBack("constant", "model_failed", 7)
+    witness.fell_back(reply)
+    witness.saw(call, reply, None, None)
+    [line] = caplog.records
+    message = "model_failed: the fallback (constant) answers (request_id=r-1 model=iris version=7)"
+    assert (logging.WARNING, message) == (line.levelno, line.getMessage())
+    attributes = spans.calls[0].attributes
+    assert ("constant", "model_failed") == (
+        attributes["penstock.fallback"],
+        attributes["penstock.fallback_code"],
+    )
+    assert not spans.calls[0].is_error
 
 
 def test_a_storm_is_summed_up_while_it_goes_on(caplog: pytest.LogCaptureFixture) -> None:

@@ -182,6 +182,7 @@ class Predict:
         reply.failure = None
         reply.fallback = FellBack(fallback.kind, failure.code, served.model.version)
         self._measures.fell_back(served.model, fallback.kind)
+        self._witness.fell_back(reply)
         return spoken, asked, scored
 
     async def _ask_other(self, call: Call, reply: Reply, name: str, version: int | None) -> Outcome:

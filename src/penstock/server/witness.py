@@ -75,6 +75,16 @@ class Witness:
         elif reply.latency_ms >= self._slow_ms and self._is_told(reply, "slow"):
             self._tell(logging.WARNING, "slow", _fields(call, reply, asked, scored))
 
+    def fell_back(self, reply: Reply) -> None:
+        """Tell that a fallback answers, and why: the caller gets its answer, the operator still wants to know."""
+        fallback = reply.fallback
+        if fallback is None or reply.model is None:
+            return
+        name = f"{reply.model.name} {fallback.version}"
+        if self._told_or_counted((name, fallback.code), reply.request_id):
+            fields = {"request_id": reply.request_id, "model": reply.model.name, "version": fallback.version}
+            self._tell(logging.WARNING, f"{fallback.code}: the fallback ({fallback.kind}) answers", fields)
+
     def bug(self, request_id: str, bug: Exception) -> None:
         """Tell where a bug of ours came from; its message, which may hold values of rows, is left out."""
         if self._told_or_counted(("", type(bug).__name__), request_id):
@@ -176,6 +186,10 @@ def _attributes(
     }
     if route is not None:
         found["http.route"] = route
+    if reply.is_cached:
+        found["penstock.cached"] = True
+    if reply.fallback is not None:
+        found |= {"penstock.fallback": reply.fallback.kind, "penstock.fallback_code": reply.fallback.code}
     if model is not None:
         found |= {"penstock.model": model.name, "penstock.version": model.version, "penstock.digest": model.digest}
     return found

@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from openloop import Order, Paced, Pacing, open_loop
-from processes import CLIENT_CORE, SERVER_CORE, Running, free_port, serving
+from processes import CLIENT_CORE, SERVER_CORE, Running, end_in_order, free_port, serving
 from report import PERFORMANCE, Bar, Spread, bars_table, machine, ratios, table, write_part
 from scaling import Scaling, scaling
 from stages import stages
@@ -62,6 +62,7 @@ def main() -> None:
     parser.add_argument("--only", help="a workload's name, or the beginning of it")
     parser.add_argument("--write", action="store_true", help="write docs/performance.md")
     said = parser.parse_args()
+    end_in_order()
     require("wrk", "wrk")
     require("taskset", "util-linux")
     options = Options(said.rounds, said.seconds)

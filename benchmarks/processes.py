@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import os
 import signal
 import socket
@@ -97,12 +98,26 @@ def python(*command: str) -> list[str]:
 
 
 def posts(url: str, body: bytes, headers: Mapping[str, str]) -> bytes | None:
-    """The body of the reply if it is 200, else None; also None while nobody listens."""
+    """The body of the reply if it is 200, else None: nobody listens, or not yet for this.
+
+    Raises RuntimeError for a refusal that no waiting mends (4xx but 404).
+    """
     request = urllib.request.Request(url, data=body, headers=dict(headers))
-    with contextlib.suppress(OSError), urllib.request.urlopen(request, timeout=10) as reply:
-        read: bytes = reply.read()
-        return read if reply.status == 200 else None
+    try:
+        with urllib.request.urlopen(request, timeout=10) as reply:
+            read: bytes = reply.read()
+            return read if reply.status == 200 else None
+    except urllib.error.HTTPError as refused:
+        if 400 <= refused.code < 500 and refused.code != 404:
+            raise RuntimeError(f"{url} answered {refused.code}: {refused.read()[:400]!r}") from None
+    except (OSError, http.client.HTTPException):
+        pass
     return None
+
+
+def end_in_order() -> None:
+    """Let SIGTERM end this program as Ctrl-C does, so that no server outlives it."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
 
 def family(pid: int) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gc
 import logging
@@ -22,6 +23,7 @@ from penstock.audit import AuditLog, recover
 from penstock.bundle.manifest import manifest_of
 from penstock.errors import PenstockError, SettingsError
 from penstock.loading import load_model, next_version, remote_model, resident_bytes
+from penstock.notify import NOBODY, READY, STOPPING, Notify
 from penstock.routing import listed
 from penstock.runtime import Fallback, Host, Limits, RemoteModel, ResponseCache, Version
 from penstock.schema.prediction import Prediction
@@ -54,7 +56,9 @@ class Assembled(msgspec.Struct, frozen=True):
     config: uvicorn.Config
 
 
-def serve(settings: Settings, bundles: Sequence[Path], *, on_start: Callable[[Started], None]) -> None:
+def serve(
+    settings: Settings, bundles: Sequence[Path], *, on_start: Callable[[Started], None], notify: Notify = NOBODY
+) -> None:
     """Serve `bundles` in this process until SIGTERM or SIGINT. Blocks.
 
     Several bundles of one name become its versions 1, 2, … in the given order; the first is the champion. Raises
@@ -66,8 +70,10 @@ def serve(settings: Settings, bundles: Sequence[Path], *, on_start: Callable[[St
         def started() -> None:
             url = url_of(listener)
             on_start(Started(url, 0, served(parts.models, url), str(parts.log.path), resident_bytes()))
+            notify.tell(READY)
 
-        parts.runner.run(serve_until_stopped(TellingServer(parts.config, started), parts.log, [listener]))
+        server = TellingServer(parts.config, started, notify)
+        parts.runner.run(serve_until_stopped(server, parts.log, [listener]))
 
 
 @contextlib.contextmanager
@@ -232,15 +238,20 @@ def _calm_collector() -> None:
 
 
 class TellingServer(uvicorn.Server):
-    """uvicorn, telling when it listens."""
+    """uvicorn, telling when it listens; `notify` hears that it lives and that it stops."""
 
-    def __init__(self, config: uvicorn.Config, on_start: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, on_start: Callable[[], None], notify: Notify = NOBODY) -> None:
         super().__init__(config)
         self._on_start = on_start
+        self.notify = notify
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._on_start()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self.notify.tell(STOPPING)
+        await super().shutdown(sockets)
 
 
 async def serve_until_stopped(server: TellingServer, log: AuditLog, listeners: list[socket.socket]) -> None:
@@ -249,8 +260,10 @@ async def serve_until_stopped(server: TellingServer, log: AuditLog, listeners: l
     # that comes before uvicorn listens for it must not be lost.
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, server.handle_exit)
+    alive = asyncio.create_task(server.notify.tell_alive())
     async with log:
         await server.serve(sockets=listeners)
+    alive.cancel()
 
 
 def _witness(settings: Settings, worker: int, registry: Registry, stack: contextlib.ExitStack) -> Witness:

@@ -39,7 +39,8 @@ def serve(
     Example: `penstock serve --bundle bundles/churn-1 --port 8080`
     """
     from penstock.cores import workers_of
-    from penstock.settings import entries, from_environment
+    from penstock.notify import Notify
+    from penstock.settings import entries, from_environment, notify_environment
 
     flags = {
         "home": home,
@@ -64,7 +65,7 @@ def serve(
         from penstock.workers.supervisor import supervise as run
     else:
         from penstock.app import serve as run
-    run(loaded.settings, bundle, on_start=_announce)
+    run(loaded.settings, bundle, on_start=_announce, notify=Notify(*notify_environment()))
 
 
 def _announce(started: Started) -> None:

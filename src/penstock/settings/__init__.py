@@ -14,6 +14,7 @@ from penstock.settings.load import (
     load_settings,
     markdown_table,
     masked,
+    notify_environment,
 )
 from penstock.settings.sections import (
     AuditSettings,
@@ -51,4 +52,5 @@ __all__ = [
     "load_settings",
     "markdown_table",
     "masked",
+    "notify_environment",
 ]

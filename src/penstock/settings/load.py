@@ -1,6 +1,7 @@
 """Settings from defaults < `penstock.toml` < environment < flags, and where each value came from.
 
-The only module that reads `os.environ`, in `from_environment` and `environment_for_child`.
+The only module that reads `os.environ`, in `from_environment`, `environment_for_child` and
+`notify_environment`.
 """
 
 from __future__ import annotations
@@ -95,6 +96,11 @@ def from_environment(*, flags: Mapping[str, object], file: Path | None = None) -
 def environment_for_child(**defaults: str) -> dict[str, str]:
     """This process' environment for one that it starts, with `defaults` for what the user has not set."""
     return {**defaults, **os.environ}
+
+
+def notify_environment() -> tuple[str | None, str | None]:
+    """Where systemd wants to be told of this service, and its watchdog's microseconds, as `Notify` takes them."""
+    return os.environ.get("NOTIFY_SOCKET"), os.environ.get("WATCHDOG_USEC")
 
 
 def load_settings(file: Path | None, environ: Mapping[str, str], flags: Mapping[str, object]) -> Loaded:

@@ -20,6 +20,7 @@ import msgspec
 from penstock.address import BACKLOG, listen, require_safe_address, url_of
 from penstock.cores import cores, workers_of
 from penstock.errors import PenstockError
+from penstock.notify import NOBODY, READY, STOPPING, Notify
 from penstock.settings import Settings
 from penstock.started import Started
 from penstock.telemetry import FamilyState, Registry, lasting
@@ -59,12 +60,15 @@ class Supervisor:
         settings: Settings,
         bundles: Sequence[Path],
         listener: socket.socket,
+        *,
         on_start: Callable[[Started], None],
+        notify: Notify = NOBODY,
     ) -> None:
         self._settings = settings
         self._bundles = [str(bundle) for bundle in bundles]
         self._listener = listener
         self._on_start = on_start
+        self._notify = notify
         self._workers: list[Worker] = []
         self._ended: list[subprocess.Popen[bytes]] = []  # to be reaped
         self._dead = Registry()
@@ -92,9 +96,11 @@ class Supervisor:
         self._loop.add_signal_handler(signal.SIGINT, self._stop)
         self._loop.add_signal_handler(signal.SIGHUP, lambda: self._loop.create_task(self._roll()))
         self._natives.start()
-        watch = self._loop.create_task(self._watch())
+        tasks = [self._loop.create_task(self._watch()), self._loop.create_task(self._notify.tell_alive())]
         await self._stopped.wait()
-        watch.cancel()
+        self._notify.tell(STOPPING)
+        for task in tasks:
+            task.cancel()
         await self._end_all()
         if self._failure is not None:
             raise PenstockError(self._failure)
@@ -143,6 +149,7 @@ class Supervisor:
             self._is_started = True
             url = url_of(self._listener)
             self._on_start(Started(url, self._count, ready.models, ready.segment, ready.resident_bytes))
+            self._notify.tell(READY)
         self._accept_if_possible()
 
     def _give_up(self, worker: Worker, failed: Failed) -> None:
@@ -295,7 +302,9 @@ def _registry(counted: list[FamilyState]) -> Registry:
     return registry
 
 
-def supervise(settings: Settings, bundles: Sequence[Path], *, on_start: Callable[[Started], None]) -> None:
+def supervise(
+    settings: Settings, bundles: Sequence[Path], *, on_start: Callable[[Started], None], notify: Notify = NOBODY
+) -> None:
     """Serve `bundles` by several workers until SIGTERM or SIGINT. Blocks. Raises SettingsError and PenstockError."""
     require_safe_address(settings.server)
     count = workers_of(settings.server.workers) or 1
@@ -304,10 +313,8 @@ def supervise(settings: Settings, bundles: Sequence[Path], *, on_start: Callable
     settings = msgspec.structs.replace(settings, server=server, native=native)
     with listen(settings.server) as listener:
         listener.setblocking(False)
-        asyncio.run(_supervise(settings, bundles, listener, on_start))
 
+        async def run() -> None:
+            await Supervisor(settings, bundles, listener, on_start=on_start, notify=notify).run()
 
-async def _supervise(
-    settings: Settings, bundles: Sequence[Path], listener: socket.socket, on_start: Callable[[Started], None]
-) -> None:
-    await Supervisor(settings, bundles, listener, on_start).run()
+        asyncio.run(run())

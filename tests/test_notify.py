@@ -1,0 +1,64 @@
+"""What systemd is told, on a real datagram socket as it makes one."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from pathlib import Path
+
+import pytest
+
+from penstock.notify import ALIVE, READY, STOPPING, Notify
+from running import running
+
+
+@pytest.fixture
+def systemd(tmp_path: Path) -> socket.socket:
+    end = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    end.bind(str(tmp_path / "notify"))
+    end.settimeout(20)
+    return end
+
+
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_a_server_says_that_it_is_ready_and_that_it_stops(
+    bundles: dict[str, Path],
+    tmp_path: Path,
+    systemd: socket.socket,
+    workers: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`serve` tells READY once it answers, WATCHDOG now and then, STOPPING when it drains."""
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+    monkeypatch.setenv("WATCHDOG_USEC", "200000")
+    with systemd:
+        with running([bundles["iris"]], tmp_path / "home", "--workers", workers) as server:
+            told = [systemd.recv(100).decode()]
+            while READY not in told or told[-1] != ALIVE:
+                told.append(systemd.recv(100).decode())
+            assert {READY, ALIVE} == set(told)
+            server.stop()
+        systemd.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                told.append(systemd.recv(100).decode())
+        assert 1 == told.count(STOPPING)
+
+
+def test_without_systemd_nobody_is_told() -> None:
+    """No socket, one that is gone and a watchdog that is no number are no errors."""
+    for notify in (Notify(None), Notify("/nowhere/to/be/found"), Notify("@penstock-nobody", "soon")):
+        notify.tell(READY)
+        assert notify.every_s is None
+        asyncio.run(notify.tell_alive())
+
+
+def test_an_abstract_name(tmp_path: Path) -> None:
+    """A name that begins with @ is in the abstract namespace."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as end:
+        end.bind(f"\0{tmp_path}")
+        end.settimeout(5)
+        Notify(f"@{tmp_path}", "3000000").tell(READY)
+        assert READY.encode() == end.recv(100)
+    assert 1.5 == Notify(f"@{tmp_path}", "3000000").every_s

@@ -31,6 +31,10 @@ _ROUTES: Final = {
     ("short-batch", ""): "/batch_predict",
 }
 
+# A call and its recording; with queue and run where it ran.
+_SPANS: Final = 2
+_SPANS_OF_RUN: Final = 4
+
 Key: TypeAlias = tuple[str, str]
 """Whose events: "churn 3", or nobody's; and what happened: a failure's code, "slow", or a bug's type."""
 
@@ -65,8 +69,9 @@ class Witness:
 
     def saw(self, call: Call, reply: Reply, asked: Asked | None, scored: Scored | None) -> None:
         """Tell of a finished call what is worth it. Never raises for what a caller sends."""
-        if self._spans is not None and self._is_sampled(call):
-            self._spans.take(_spans_of(call, reply, asked, scored))
+        spans = self._spans
+        if spans is not None and self._is_sampled(call) and spans.has_room(_SPANS if scored is None else _SPANS_OF_RUN):
+            spans.take(_spans_of(call, reply, asked, scored))
         failure = reply.failure
         # A bug has had its line already.
         if failure is not None and not is_refusal(failure) and not isinstance(failure, InternalFailure):

@@ -63,14 +63,17 @@ class OtlpSpans:
         self._resource = _resource(worker)
         self._scope = InstrumentationScope("penstock", importlib.metadata.version("penstock"))
 
+    def has_room(self, spans: int) -> bool:
+        """As `SpanSink.has_room`."""
+        # Compared with what the exporter is through with, so that the library's own queue never overflows.
+        if self._taken + spans - self._exporter.done > _WAITING_SPANS:
+            self._dropped.inc(spans)
+            return False
+        return True
+
     def take(self, call: CallSpans) -> None:
         """As `SpanSink.take`."""
-        count = 1 + len(call.parts)
-        # Compared with what the exporter is through with, so that the library's own queue never overflows.
-        if self._taken + count - self._exporter.done > _WAITING_SPANS:
-            self._dropped.inc(count)
-            return
-        self._taken += count
+        self._taken += 1 + len(call.parts)
         parent = None if call.trace is None else _context(call.trace)
         trace_id = random.getrandbits(128) or 1 if parent is None else parent.trace_id
         root = _span_context(trace_id)

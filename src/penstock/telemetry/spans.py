@@ -41,10 +41,14 @@ class CallSpans(msgspec.Struct, frozen=True):
 
 
 class SpanSink(Protocol):
-    """Takes finished calls; used on one event loop. Neither method raises or waits for a collector (but `close`)."""
+    """Takes finished calls; used on one event loop. No method raises, and none but `close` waits for a collector."""
+
+    def has_room(self, spans: int) -> bool:
+        """Whether so many more spans may wait; if not, they are counted as dropped. Asked before they are made."""
+        ...
 
     def take(self, call: CallSpans) -> None:
-        """Send the spans of a call, some time; or count them as dropped."""
+        """Send the spans of a call, for which there was room, some time."""
         ...
 
     def close(self) -> None:

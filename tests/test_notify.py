@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 from pathlib import Path
 
@@ -38,12 +37,11 @@ def test_a_server_says_that_it_is_ready_and_that_it_stops(
             while READY not in told or told[-1] != ALIVE:
                 told.append(systemd.recv(100).decode())
             assert {READY, ALIVE} == set(told)
-            server.stop()
-        systemd.setblocking(False)
-        with contextlib.suppress(BlockingIOError):
-            while True:
+            server.process.terminate()
+            while STOPPING not in told:
                 told.append(systemd.recv(100).decode())
-        assert 1 == told.count(STOPPING)
+            assert 0 == server.stop()
+        assert {READY, ALIVE, STOPPING} == set(told)
 
 
 def test_without_systemd_nobody_is_told() -> None:
@@ -62,3 +60,12 @@ def test_an_abstract_name(tmp_path: Path) -> None:
         Notify(f"@{tmp_path}", "3000000").tell(READY)
         assert READY.encode() == end.recv(100)
     assert 1.5 == Notify(f"@{tmp_path}", "3000000").every_s
+
+
+def test_one_that_does_not_listen_stops_nobody(tmp_path: Path) -> None:
+    """What is told to a full queue is lost, and the server goes on."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as end:
+        end.bind(str(tmp_path / "full"))
+        for _ in range(1000):
+            Notify(str(tmp_path / "full")).tell(ALIVE)
+        assert ALIVE.encode() == end.recv(100)

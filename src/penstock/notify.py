@@ -26,6 +26,7 @@ class Notify:
         if self._address is None:
             return
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as end:
+            end.setblocking(False)  # one that does not listen must not stop us
             end.sendto(state.encode(), self._address)
 
     async def tell_alive(self) -> None:

@@ -20,6 +20,7 @@ from running import running, segments
 IRIS = "/v1/models/iris/predict"
 ROW = {"sepal_length": 5.1, "sepal_width": 3.5, "petal_length": 1.4, "petal_width": 0.2}
 CALLS = 60
+COUNTED = ("penstock_audit_records_total", "penstock_audit_dropped_total")
 LIMIT_BYTES = 12_000
 DISK_BYTES = 1 << 20
 PAGE_BYTES = 4096
@@ -33,7 +34,7 @@ LIMITED = (
 def metrics(client: httpx.Client) -> dict[str, float]:
     """The counters of the log."""
     families = text_string_to_metric_families(client.get("/metrics").text)
-    return {sample.name: sample.value for family in families for sample in family.samples if "_audit_" in sample.name}
+    return {sample.name: sample.value for family in families for sample in family.samples if sample.name in COUNTED}
 
 
 def counted(client: httpx.Client) -> tuple[float, float]:

@@ -27,7 +27,7 @@ def taken(server: Running, workers: int) -> list[int]:
 
 def processes(server: Running, workers: int) -> list[int]:
     """The processes that take calls."""
-    return workers_of(server) if workers > 1 else [server.process.pid]
+    return workers_of(server) if workers else [server.process.pid]
 
 
 def files_of(pid: int) -> int:
@@ -36,7 +36,7 @@ def files_of(pid: int) -> int:
     return next(number for number in itertools.count() if number not in taken)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [0, 2])
 def test_more_connections_than_files(bundles: dict[str, Path], tmp_path: Path, workers: int) -> None:
     """Idle connections take every file a process may have; those that were taken are answered, and later all are.
 

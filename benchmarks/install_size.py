@@ -9,7 +9,7 @@ import venv
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-EXTRAS = ("", "[sklearn]", "[pack]", "[arrow]", "[xgboost]", "[lightgbm]", "[catboost]", "[mlflow]")
+EXTRAS = ("", "[sklearn]", "[pack]", "[arrow]", "[xgboost]", "[lightgbm]", "[catboost]", "[mlflow]", "[otel]")
 MIB_BYTES = 1 << 20
 
 

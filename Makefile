@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check lint types contract format bench exactness compression sizes test-torch test-tensorflow soak-rows clean
+.PHONY: demo test check lint types contract format bench bench-peers load soak exactness compression sizes test-torch test-tensorflow soak-rows clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -56,6 +56,15 @@ format: $(STAMP)
 bench: $(STAMP)   ## regenerates docs/performance.md in 10 minutes; needs wrk, and two cores left alone
 	$(BIN)/python benchmarks/bench.py --write
 
+bench-peers: $(STAMP)   ## regenerates docs/peers.md: six other servers, in .venvs/peers; needs wrk; half an hour
+	$(BIN)/python benchmarks/peers.py --write
+
+load: $(STAMP)   ## the founding targets with ab (apt-get install apache2-utils)
+	$(BIN)/python benchmarks/load.py --write
+
+soak: $(STAMP)   ## 10 minutes at 70 % of capacity (SOAK_S=60 for one minute); needs wrk, and 8 GB in /tmp
+	$(BIN)/python benchmarks/soak.py --write
+
 sizes: $(STAMP)   ## what each extra takes on disk
 	$(BIN)/python benchmarks/install_size.py
 
@@ -64,4 +73,4 @@ exactness: $(STAMP)   ## regenerates docs/exactness.md from ../shared/data
 	$(BIN)/python benchmarks/matrix.py
 
 clean:
-	rm -rf $(VENV) .venv-torch .venv-tensorflow .mypy_cache .ruff_cache .hypothesis build dist
+	rm -rf $(VENV) .venv-torch .venv-tensorflow .venvs .mypy_cache .ruff_cache .hypothesis build dist

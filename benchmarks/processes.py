@@ -23,10 +23,15 @@ _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 
 
 class Memory(msgspec.Struct, frozen=True):
-    """What the processes of a server hold, summed. PSS counts a page that n processes share as 1/n."""
+    """What the processes of a server hold, summed.
+
+    PSS counts a page that n processes of the machine share as 1/n, so it moves when others come and go; `own_mib` is
+    the anonymous memory alone, the heap, in which a leak would be.
+    """
 
     pss_mib: float
     rss_mib: float
+    own_mib: float
     processes: int
 
 
@@ -51,7 +56,12 @@ class Running(msgspec.Struct, frozen=True):
     def memory(self) -> Memory:
         """What it holds now."""
         held = [memory_of(pid) for pid in family(self.pid)]
-        return Memory(sum(one.pss_mib for one in held), sum(one.rss_mib for one in held), len(held))
+        return Memory(
+            sum(one.pss_mib for one in held),
+            sum(one.rss_mib for one in held),
+            sum(one.own_mib for one in held),
+            len(held),
+        )
 
 
 def free_port() -> int:
@@ -84,6 +94,7 @@ def serving(
             stderr=subprocess.STDOUT,
             env={**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})},
             start_new_session=True,
+            cwd=output.parent,
         )
         try:
             _await(answers, process, output, within_s)
@@ -136,13 +147,13 @@ def family(pid: int) -> list[int]:
 
 def memory_of(pid: int) -> Memory:
     """Of one process; nothing if it has ended."""
-    held = {"Pss": 0, "Rss": 0}
+    held = {"Pss": 0, "Rss": 0, "Anonymous": 0}
     with contextlib.suppress(OSError):
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
             name, _, rest = line.partition(":")
             if name in held:
                 held[name] = int(rest.split()[0])
-    return Memory(held["Pss"] / 1024, held["Rss"] / 1024, 1)
+    return Memory(held["Pss"] / 1024, held["Rss"] / 1024, held["Anonymous"] / 1024, 1)
 
 
 def _stat(pid: int) -> list[str]:

@@ -99,6 +99,6 @@ def write_part(path: Path, name: str, text: str) -> None:
 
 def _with_unit(value: float, unit: Unit) -> str:
     if unit == "%":
-        return f"{value * 100:.0f} %"
+        return f"{value * 100:.{1 if 0 < abs(value) < 0.02 else 0}f} %"
     digits = 0 if abs(value) >= 20 else 1 if abs(value) >= 5 else 2
     return f"{value:,.{digits}f} {unit}".strip()

@@ -25,7 +25,7 @@ class Tabular:
 
 
 if __name__ == "__main__":
-    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, configure_logging=False)
     quiet = {"enable_access_log": False, "log_level": "ERROR"}
     serve.start(http_options={"host": "127.0.0.1", "port": int(sys.argv[1])}, logging_config=quiet)
     serve.run(Tabular.options(logging_config=quiet).bind(), name="tabular", route_prefix="/predict")

@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check lint types contract format bench bench-peers load soak exactness compression sizes test-torch test-tensorflow soak-rows clean
+.PHONY: demo test check lint types contract format bench bench-startup bench-peers load soak exactness compression sizes test-torch test-tensorflow soak-rows clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -55,6 +55,9 @@ format: $(STAMP)
 
 bench: $(STAMP)   ## regenerates docs/performance.md in 10 minutes; needs wrk, and two cores left alone
 	$(BIN)/python benchmarks/bench.py --write
+
+bench-startup: $(STAMP)   ## start-up and memory of each process; needs wrk; two minutes
+	$(BIN)/python benchmarks/startup.py
 
 bench-peers: $(STAMP)   ## regenerates docs/peers.md: six other servers, in .venvs/peers; needs wrk; half an hour
 	$(BIN)/python benchmarks/peers.py --write

@@ -32,25 +32,27 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         for workload in workloads(Path(scratch)):
             rows = [_row(workload, workers, Path(scratch)) for workers in (0, 1, 2)]
-            head = ["workers", "first right answer s", "each process RSS MiB", f"after {LOAD_S} s of load RSS MiB"]
+            head = ["workers", "first right answer s", "processor s until then", "each process RSS MiB", f"after {LOAD_S} s of load RSS MiB"]
             print(f"### {workload.name}\n\n{table(head, rows)}\n")
     print(f"Asked for: at most {START_BAR_S} s and {WORKER_BAR_MIB} MiB a worker.\n\n{_imports()}")
 
 
 def _row(workload: Workload, workers: int, scratch: Path) -> list[str]:
     taken_s: list[float] = []
+    busy_s: list[float] = []
     for n in range(STARTS):
         home = scratch / f"{workload.bundle.manifest.name}-{workers}-{n}"
         target = penstock_target(workload, free_port(), home, workers=workers)
         with serving(target.command, output=scratch / "start.log", answers=target.answers) as running:
-            target.check(workload.expected)
             taken_s.append(running.first_answer_s)
+            busy_s.append(running.cpu_s())
+            target.check(workload.expected)
             held = _held(running)
             if n == STARTS - 1:
                 wrk(target.url, target.body, seconds=LOAD_S, connections=CONNECTIONS, scratch=scratch)
                 loaded = _held(running)
     spread = f"{statistics.median(taken_s):.2f} ({min(taken_s):.2f} to {max(taken_s):.2f})"
-    return [str(workers), spread, held, loaded]
+    return [str(workers), spread, f"{statistics.median(busy_s):.2f}", held, loaded]
 
 
 def _held(running: Running) -> str:

@@ -7,6 +7,7 @@ that waits to be accepted, and connections are balanced by count, not by the ker
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import signal
 import socket
@@ -32,6 +33,7 @@ from penstock.workers.spawn import BackOff, Channelled, spawn
 _LOG = logging.getLogger("penstock")
 _ACCEPTS_A_TURN = 64
 _REST_S = 0.5
+_FULL_S = 0.02
 _HUNG_S = 30.0
 _WATCH_S = 0.5
 _START_S = 120.0
@@ -86,6 +88,7 @@ class Supervisor:
         self._is_stopping = False
         self._is_accepting = False
         self._is_resting = False
+        self._held: socket.socket | None = None  # a connection that no worker has taken yet
         self._stopped = asyncio.Event()
         self._failure: str | None = None
         self._loop = asyncio.get_running_loop()
@@ -177,34 +180,41 @@ class Supervisor:
     def _accept(self, most: int = _ACCEPTS_A_TURN) -> None:
         for _ in range(most):
             try:
-                connection, _ = self._listener.accept()
+                connection = self._held or self._listener.accept()[0]
             except (BlockingIOError, InterruptedError):
                 return
             except ConnectionError:  # the caller is gone already
                 continue
             except OSError as error:  # too many open files: the connection waits, and asking at once would not end
                 _LOG.warning("no connection can be accepted for %.1f s: %s", _REST_S, error)
-                self._rest()
+                self._rest(_REST_S)
                 return
-            with connection:
-                self._hand_over(connection)
+            if not self._hand_over(connection):  # the workers are too busy to take more: the others wait in the kernel
+                self._held = connection
+                self._rest(_FULL_S)
+                return
+            self._held = None
+            connection.close()
 
-    def _rest(self) -> None:
+    def _rest(self, for_s: float) -> None:
         """Leave what waits to be accepted alone for a moment."""
         self._is_resting = True
         self._accept_if_possible()
-        self._loop.call_later(_REST_S, self._wake)
+        self._loop.call_later(for_s, self._wake)
 
     def _wake(self) -> None:
         self._is_resting = False
+        if self._held is not None and not self._is_stopping:
+            self._accept(1)
         self._accept_if_possible()
 
-    def _hand_over(self, connection: socket.socket) -> None:
+    def _hand_over(self, connection: socket.socket) -> bool:
         """Give a connection to the worker that has the fewest; to the next one when that one does not listen."""
         for worker in sorted(self._takers(), key=lambda one: one.connections):
             if channel.send(worker.end, Take(), connection):
                 worker.connections += 1
-                return
+                return True
+        return False
 
     def _bury(self, worker: Worker) -> None:
         """Note what a dead worker had counted, and start another unless it was to go."""
@@ -258,7 +268,9 @@ class Supervisor:
 
     def _dismiss(self, worker: Worker) -> None:
         worker.is_leaving = True
-        channel.send(worker.end, Leave())
+        if not channel.send(worker.end, Leave()):
+            with contextlib.suppress(OSError):
+                worker.end.shutdown(socket.SHUT_WR)  # its channel is full: at its end the worker leaves as well
         self._loop.call_later(self._settings.server.drain_s + 5.0, worker.process.kill)
 
     def _stop(self) -> None:
@@ -268,12 +280,15 @@ class Supervisor:
 
     async def _end_all(self) -> None:
         """Stop listening, let every worker answer what is under way, and wait for them."""
-        if self._takers():
+        until_s = time.monotonic() + self._settings.server.drain_s + 6.0
+        while self._takers() and time.monotonic() < until_s:
             self._accept(BACKLOG)  # closing resets what the kernel has accepted for us
+            if self._held is None:
+                break
+            await asyncio.sleep(_FULL_S)
         self._listener.close()
         for worker in list(self._workers):
             self._dismiss(worker)
-        until_s = time.monotonic() + self._settings.server.drain_s + 6.0
         processes = [*self._ended, *(worker.process for worker in self._workers)]
         while any(process.poll() is None for process in processes) and time.monotonic() < until_s:
             await asyncio.sleep(0.02)

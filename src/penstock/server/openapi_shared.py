@@ -56,6 +56,8 @@ SCHEMAS: Final[Json] = {
                         "digest": _TEXT,
                         "flavour": _TEXT,
                         "cost_us": {"type": "number"},
+                        "cost_64_us": {"type": "number"},
+                        "memory_bytes": _WHOLE,
                         "breaker": _BREAKER,
                     },
                     "required": ["version", "digest"],

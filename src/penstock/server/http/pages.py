@@ -114,7 +114,9 @@ class Pages:
             "version": number,
             "digest": served.model.digest,
             "flavour": served.model.bundle.manifest.flavour,
-            "cost_us": round(served.model.cost_us, 1),
+            "cost_us": round(served.model.cost.row_us, 1),
+            "cost_64_us": round(served.model.cost.rows_64_us, 1),
+            "memory_bytes": served.model.cost.memory_bytes,
             "breaker": served.breaker.state,
         }
 

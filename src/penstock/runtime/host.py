@@ -18,7 +18,7 @@ from penstock.runtime.model import Model
 from penstock.runtime.remote import RemoteModel
 from penstock.runtime.served import Served
 from penstock.runtime.version import Version
-from penstock.telemetry import Registry
+from penstock.telemetry import Reading, Registry
 
 _Key = tuple[str, int]
 
@@ -123,8 +123,11 @@ class Host:
         fallback = self._fallbacks.get(model.name)
         if fallback is not None and fallback.version == model.version:
             fallback = None  # it cannot stand in for itself
-        active = self._active.at((model.name,))
-        return Served(model, batcher, breaker=breaker, active=active, free=self._free, pool=pool, fallback=fallback)
+        self._active.adopt(Reading(partial(self._holds, model.name)), model=model.name)
+        return Served(model, batcher, breaker=breaker, free=self._free, pool=pool, fallback=fallback)
+
+    def _holds(self, name: str) -> int:
+        return sum(served.holds for served in (*self._served.values(), *self._leaving) if served.model.name == name)
 
     def _free(self, served: Served) -> None:
         self._leaving.discard(served)

@@ -11,17 +11,16 @@ from penstock.runtime.batcher import Batcher
 from penstock.runtime.breaker import Breaker
 from penstock.runtime.fallback import Fallback
 from penstock.runtime.version import Version
-from penstock.telemetry import Gauge
 
 
 class Served:
     """A loaded version, the queue and the breaker in front of it, and what each protocol needs of it.
 
-    `spoken` is made at a protocol's first call. `active` counts the calls of all versions of the model. Used on one
-    event loop; not thread-safe.
+    `spoken` is made at a protocol's first call; `holds` is how many calls use it. Used on one event loop; not
+    thread-safe.
     """
 
-    __slots__ = ("_free", "_is_leaving", "active", "batcher", "breaker", "fallback", "holds", "model", "pool", "spoken")
+    __slots__ = ("_free", "_is_leaving", "batcher", "breaker", "fallback", "holds", "model", "pool", "spoken")
 
     def __init__(
         self,
@@ -29,7 +28,6 @@ class Served:
         batcher: Batcher,
         *,
         breaker: Breaker,
-        active: Gauge,
         free: Callable[[Served], None],
         pool: ThreadPoolExecutor | None = None,
         fallback: Fallback | None = None,
@@ -37,7 +35,6 @@ class Served:
         self.model = model
         self.batcher = batcher
         self.breaker = breaker
-        self.active = active
         self.pool = pool
         self.fallback = fallback
         self.spoken: dict[str, Any] = {}
@@ -48,12 +45,10 @@ class Served:
     def hold(self) -> None:
         """Keep it loaded until `release`: a call uses it."""
         self.holds += 1
-        self.active.value += 1
 
     def release(self) -> None:
         """The end of one `hold`."""
         self.holds -= 1
-        self.active.value -= 1
         if self._is_leaving and not self.holds:
             self._free(self)
 
@@ -77,6 +72,11 @@ class Served:
             wait_s = self.breaker.retry_after_s()
             raise ModelUnavailable(_BROKEN.format(self.model.name, self.model.version, wait_s), wait_s)
         self.batcher.require_room()
+
+    def admit(self, call: object) -> None:
+        """As `require_open`, just before the run of `call`: with a half-open breaker it is the one that tries."""
+        self.require_open()
+        self.breaker.try_with(call)
 
 
 _BROKEN = "{} version {} has failed again and again and is left alone for a while: try again in {} s"

@@ -33,13 +33,15 @@ from penstock.server.intake import Intake
 from penstock.server.measures import Measures
 from penstock.server.witness import Witness
 
-Read: TypeAlias = tuple[Spoken | None, Asked | None]
 Outcome: TypeAlias = tuple[Spoken | None, Asked | None, Scored | None]
 
 _ENCODE = msgspec.json.Encoder().encode
 _RUN_FAILED: Final = (ModelFailed,)
 """Failures of a run, by which the breaker counts. A process that is away fails calls at once, and is back sooner than a
 breaker that had opened for it."""
+
+_CHEAP: Final = (ModelUnavailable, Overloaded)
+"""Refusals under load: nothing of the body is looked at."""
 
 _COVERED: Final = (ModelFailed, ModelUnavailable, NotReady, Overloaded)
 """Failures that a declared fallback covers."""
@@ -91,8 +93,7 @@ class Predict:
             keys = () if self._cache is None else self._cache.keys(served.model, asked.rows)
             if not keys or not self._recall(served, keys, reply):
                 if is_strained:
-                    served.require_open()
-                    served.breaker.try_with(call)
+                    served.admit(call)
                 call.batcher = served.batcher
                 call.ticket = served.batcher.submit(asked.rows, call.deadline_ns)
                 scored = await call.ticket
@@ -103,11 +104,13 @@ class Predict:
                 if keys:
                     self._keep(served, keys, scored)
         except CallFailure as failure:
-            reply.failure = failure
+            reply.failure = failure.with_traceback(None)  # which holds this frame, and so the reply: a circle
         except Exception as bug:  # the edge of a call: whatever it is, the caller gets an answer and the log a record
             self._fail_by(bug, reply)
         if reply.failure is not None and served is not None:
-            spoken, asked, scored = await self._failed(call, reply, served, (spoken, asked))
+            _tell_breaker(served, call, reply.failure)
+            if served.fallback is not None and asked is not None and isinstance(reply.failure, _COVERED):
+                spoken, asked, scored = await self._fall_back(call, reply, served, (spoken, asked))
         reply.latency_ms = _since_ms(call.arrived_ns)
         try:
             if spoken is None or asked is None or scored is None or reply.failure or reply.fallback:
@@ -153,19 +156,11 @@ class Predict:
         if self._cache is not None and not served.is_leaving:  # a swap empties the cache
             self._cache.keep(keys, scored.predictions)
 
-    async def _failed(self, call: Call, reply: Reply, served: Served, read: Read) -> Outcome:
-        """The call has no answer: tell the breaker, and let the declared fallback answer where there is one.
-
-        A failure of the caller's own (its rows, its deadline, gone) says nothing of the model and gets no fallback.
-        """
+    async def _fall_back(self, call: Call, reply: Reply, served: Served, read: tuple[Spoken | None, Asked]) -> Outcome:
+        """Let the declared fallback answer in place of the model that could not."""
         spoken, asked = read
-        failure = reply.failure
-        if isinstance(failure, _RUN_FAILED):
-            served.breaker.fail(call)
-        else:
-            served.breaker.end(call)
-        fallback = served.fallback
-        if failure is None or fallback is None or asked is None or not isinstance(failure, _COVERED):
+        failure, fallback = reply.failure, served.fallback
+        if failure is None or fallback is None:
             return spoken, asked, None
         scored: Scored | None = None
         try:
@@ -185,15 +180,16 @@ class Predict:
         self._witness.fell_back(reply)
         return spoken, asked, scored
 
-    async def _ask_other(self, call: Call, reply: Reply, name: str, version: int | None) -> Outcome:
+    async def _ask_other(
+        self, call: Call, reply: Reply, name: str, version: int | None
+    ) -> tuple[Spoken, Asked, Scored]:
         """The answer of another loaded version, to the same body read by its own schema. Raises CallFailure."""
         other = self._host.choose(name, version, None)
         other.hold()
         try:
             spoken = other.spoken.get(call.face.name) or self._speak(call.face, other)
             asked = spoken.read(call.face.open(call))
-            other.require_open()
-            other.breaker.try_with(call)
+            other.admit(call)
             call.batcher = other.batcher
             call.ticket = other.batcher.submit(asked.rows, call.deadline_ns)
             scored = await call.ticket
@@ -237,6 +233,7 @@ class Predict:
         model, failure = reply.model, reply.failure
         masker = None if spoken is None else spoken.masker
         unread = call.body if asked is None and call.body else None
+        is_hashed = unread is not None and not isinstance(failure, _CHEAP)
         raw, undeclared = (None, 0) if masker is None or asked is None or asked.raw is None else masker.raw(asked.raw)
         return Record(
             kind="prediction" if failure is None else "refusal" if is_refusal(failure) else "failure",
@@ -257,7 +254,7 @@ class Predict:
             outputs=reply.encoded if failure is None else None,
             violations=tuple(failure.violations) if isinstance(failure, SchemaViolation) else (),
             body_bytes=None if unread is None else len(unread),
-            body_sha256=None if unread is None else hashlib.sha256(unread).hexdigest(),
+            body_sha256=hashlib.sha256(call.body).hexdigest() if is_hashed else None,
             rows=0 if asked is None else len(asked.rows),
             batch_rows=0 if scored is None else scored.batch_rows,
             queue_ms=0.0 if scored is None else scored.queue_ms,
@@ -269,6 +266,14 @@ class Predict:
 
 
 _BUG = "something went wrong inside the server; the operator finds it in the log under request id {}"
+
+
+def _tell_breaker(served: Served, call: Call, failure: CallFailure) -> None:
+    """A failure of the caller's own (its rows, its deadline, gone) or of a bound says nothing of the model."""
+    if isinstance(failure, _RUN_FAILED):
+        served.breaker.fail(call)
+    else:
+        served.breaker.end(call)
 
 
 def _since_ms(began_ns: int) -> float:

@@ -76,6 +76,20 @@ class Gauge(Counter):
         self.value -= amount
 
 
+class Reading(Gauge):
+    """A gauge that is asked for its number when it is shown: keeping it would cost more."""
+
+    __slots__ = ("_read",)
+
+    def __init__(self, read: Callable[[], float]) -> None:
+        super().__init__()
+        self._read = read
+
+    def numbers(self) -> list[float]:
+        """As in `FamilyState.samples`."""
+        return [self._read()]
+
+
 class Peak(Gauge):
     """A gauge of which the greatest among the processes is shown: a delay, a duration."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.errors import CallerGone, CallFailure, DeadlineExceeded, ModelFailed, Overloaded
-from penstock.runtime import Batcher, Flight, InPool, Scored, Ticket
+from penstock.runtime import Batcher, InPool, Results, Ticket, Timing
 from penstock.schema.prediction import Prediction
 
 
@@ -31,20 +32,32 @@ class Calls:
         return doubled(rows)
 
 
+class Asking(Ticket):
+    """A caller's rows; `told` gets its values and the rows of its run, or its failure."""
+
+    def __init__(self, rows: list[int], deadline_ns: int, told: Callable[[Any], None]) -> None:
+        self.rows = rows
+        self.deadline_ns = deadline_ns
+        self.told = told
+
+
+def land(tickets: Sequence[Ticket], results: Results, timing: Timing | None) -> None:
+    for ticket, result in zip(tickets, results, strict=True):
+        assert isinstance(ticket, Asking)
+        if isinstance(result, CallFailure):
+            ticket.told(result)
+        else:
+            assert timing is not None
+            assert timing.began_ns >= ticket.queued_ns
+            ticket.told(([prediction.value for prediction in result], timing.rows))
+
+
 async def ask(batcher: Batcher, callers: list[list[int]], deadline_ns: int = 0) -> list[Any]:
     """Submit all callers' rows in one tick; what each of them got: values, or its failure."""
     loop = asyncio.get_running_loop()
     landed = [loop.create_future() for _ in callers]
-
-    async def one(rows: list[int]) -> Any:
-        try:
-            scored: Scored = await batcher.submit(rows, deadline_ns)
-        except (ModelFailed, DeadlineExceeded) as failure:
-            return failure
-        return [prediction.value for prediction in scored.predictions], scored.batch_rows
-
     for rows, future in zip(callers, landed, strict=True):
-        Flight(one(rows), future.set_result).go()
+        batcher.submit(Asking(rows, deadline_ns, future.set_result))
     return list(await asyncio.gather(*landed))
 
 
@@ -52,7 +65,7 @@ async def ask(batcher: Batcher, callers: list[list[int]], deadline_ns: int = 0) 
 def test_every_caller_gets_the_answers_of_its_own_rows(callers: list[list[int]]) -> None:
     """Split and join lose nothing, mix nothing, and run once for the whole tick."""
     calls = Calls()
-    answers = asyncio.run(ask(Batcher(calls), callers))
+    answers = asyncio.run(ask(Batcher(calls, land), callers))
     total = sum(len(rows) for rows in callers)
     assert [([2.0 * row for row in rows], total) for rows in callers] == answers
     assert [total] == calls.sizes
@@ -66,7 +79,7 @@ def test_one_poison_row_fails_its_caller_alone() -> None:
             raise ModelFailed("thirteen")
         return doubled(rows)
 
-    good, bad, other = asyncio.run(ask(Batcher(score), [[1, 2], [13], [3]]))
+    good, bad, other = asyncio.run(ask(Batcher(score, land), [[1, 2], [13], [3]]))
     assert ([2.0, 4.0], 4) == good
     assert "thirteen" == str(bad)
     assert ([6.0], 4) == other
@@ -78,7 +91,7 @@ def test_an_exception_of_the_models_own_code_becomes_a_model_failure() -> None:
     def score(rows: list[int]) -> list[Prediction]:
         raise ZeroDivisionError
 
-    (failure,) = asyncio.run(ask(Batcher(score), [[1]]))
+    (failure,) = asyncio.run(ask(Batcher(score, land), [[1]]))
     assert isinstance(failure, ModelFailed)
     assert "the model raised ZeroDivisionError" == str(failure)
 
@@ -86,7 +99,7 @@ def test_an_exception_of_the_models_own_code_becomes_a_model_failure() -> None:
 def test_overdue_rows_are_not_computed() -> None:
     """A deadline that has passed before the run begins costs no run."""
     calls = Calls()
-    (failure,) = asyncio.run(ask(Batcher(calls), [[1]], deadline_ns=time.monotonic_ns()))
+    (failure,) = asyncio.run(ask(Batcher(calls, land), [[1]], deadline_ns=time.monotonic_ns()))
     assert isinstance(failure, DeadlineExceeded)
     assert [] == calls.sizes
 
@@ -101,7 +114,7 @@ def test_a_slow_model_runs_in_its_pool_and_takes_what_has_piled_up() -> None:
         return calls(rows)
 
     async def story(pool: ThreadPoolExecutor) -> list[Any]:
-        batcher = Batcher(score, cost_us=600.0, away=InPool(score, pool))
+        batcher = Batcher(score, land, cost_us=600.0, away=InPool(score, pool))
         first = asyncio.ensure_future(ask(batcher, [[1]]))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
@@ -127,7 +140,7 @@ def test_a_deadline_passes_while_the_pool_is_busy() -> None:
 
     async def scene() -> tuple[list[Any], bool, list[Any]]:
         with ThreadPoolExecutor(1) as pool:
-            batcher = Batcher(score, cost_us=600.0, away=InPool(score, pool))
+            batcher = Batcher(score, land, cost_us=600.0, away=InPool(score, pool))
             first = asyncio.ensure_future(ask(batcher, [[1]]))
             while not begun.is_set():
                 await asyncio.sleep(0)
@@ -152,7 +165,7 @@ def test_a_deadline_passes_while_its_own_run_is_away() -> None:
 
     async def scene() -> tuple[list[Any], list[Any]]:
         with ThreadPoolExecutor(1) as pool:
-            batcher = Batcher(score, cost_us=600.0, away=InPool(score, pool))
+            batcher = Batcher(score, land, cost_us=600.0, away=InPool(score, pool))
             patient = asyncio.ensure_future(ask(batcher, [[1]]))
             hasty = await ask(batcher, [[2]], time.monotonic_ns() + 10_000_000)
             go_on.set()
@@ -175,7 +188,7 @@ def test_a_run_that_nobody_waits_for_is_dropped() -> None:
             told.append("drop")
 
     now_ns = time.monotonic_ns()
-    failures = asyncio.run(ask(Batcher(None, away=Far()), [[1], [2]], now_ns + 10_000_000))
+    failures = asyncio.run(ask(Batcher(None, land, away=Far()), [[1], [2]], now_ns + 10_000_000))
     assert [DeadlineExceeded, DeadlineExceeded] == [type(failure) for failure in failures]
     assert ["run 2", "drop"] == told
 
@@ -189,7 +202,7 @@ def test_a_long_run_of_a_fast_model_leaves_the_loop_free() -> None:
         return doubled(rows)
 
     async def story(pool: ThreadPoolExecutor) -> list[Any]:
-        batcher = Batcher(score, cost_us=100.0, away=InPool(score, pool))
+        batcher = Batcher(score, land, cost_us=100.0, away=InPool(score, pool))
         return [*await ask(batcher, [[1]]), *await ask(batcher, [list(range(1000))])]
 
     with ThreadPoolExecutor(1, thread_name_prefix="pool") as pool:
@@ -206,7 +219,7 @@ def test_a_short_run_starts_no_timer() -> None:
         loop = asyncio.get_running_loop()
         loop.call_later = lambda *given: timers.append(given)  # type: ignore[assignment, method-assign, return-value]
         deadline_ns = time.monotonic_ns() + 30_000_000_000
-        await ask(Batcher(doubled, cost_us=1.0, away=InPool(doubled, pool)), [[1], [2], [3]], deadline_ns)
+        await ask(Batcher(doubled, land, cost_us=1.0, away=InPool(doubled, pool)), [[1], [2], [3]], deadline_ns)
 
     with ThreadPoolExecutor(1) as pool:
         asyncio.run(story(pool))
@@ -219,7 +232,7 @@ class Queue:
     def __init__(self, pool: ThreadPoolExecutor, most_rows: int = 10_000) -> None:
         self.gate = threading.Event()
         self.calls = Calls()
-        self.batcher = Batcher(self.score, cost_us=600.0, away=InPool(self.score, pool), most_rows=most_rows)
+        self.batcher = Batcher(self.score, land, cost_us=600.0, away=InPool(self.score, pool), most_rows=most_rows)
         self.told: dict[int, Any] = {}
         self.tickets: dict[int, Any] = {}
 
@@ -228,15 +241,14 @@ class Queue:
         return self.calls(rows)
 
     def ask(self, caller: int, rows: int = 1) -> None:
-        async def one() -> Any:
-            try:
-                self.tickets[caller] = self.batcher.submit([caller] * rows)
-                scored: Scored = await self.tickets[caller]
-            except CallFailure as failure:
-                return type(failure)
-            return [prediction.value for prediction in scored.predictions]
+        def tell(outcome: Any) -> None:
+            self.told[caller] = type(outcome) if isinstance(outcome, CallFailure) else outcome[0]
 
-        Flight(one(), lambda told: self.told.__setitem__(caller, told)).go()
+        self.tickets[caller] = ticket = Asking([caller] * rows, 0, tell)
+        try:
+            self.batcher.submit(ticket)
+        except Overloaded as failure:
+            tell(failure)
 
     async def finish(self) -> None:
         self.gate.set()

@@ -6,14 +6,15 @@ import asyncio
 import gc
 import time
 import weakref
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from penstock.bundle.bundle import Bundle
-from penstock.errors import BundleRefused, ModelFailed, NotFound, SettingsError
+from penstock.errors import BundleRefused, CallFailure, ModelFailed, NotFound, SettingsError
 from penstock.routing import Routes, RoutingTable
-from penstock.runtime import Fallback, Flight, Host, Limits, Model, Scored, Served
+from penstock.runtime import Fallback, Host, Limits, Model, Results, Served, Ticket, Timing
 from penstock.schema.prediction import Prediction
 from penstock.telemetry import Registry
 
@@ -70,11 +71,20 @@ def test_a_swap_that_cannot_be_changes_nothing(models: list[Model]) -> None:
 def test_a_replaced_version_is_freed_after_its_last_hold(bundles: dict[str, Path]) -> None:
     """Calls that hold it get their answers; then its thread ends and its memory is given back."""
 
-    async def ask(served: Served, told: list[float | None]) -> None:
-        served.hold()
-        scored: Scored = await served.batcher.submit(served.model.check.from_objects([{"x": 1.0}]).rows)
-        told.append(scored.predictions[0].value)
-        served.release()
+    class Asking(Ticket):
+        def __init__(self, served: Served) -> None:
+            self.rows = served.model.check.from_objects([{"x": 1.0}]).rows
+            self.served: Served | None = served
+            served.hold()
+
+    told: list[float | None] = []
+
+    def land(tickets: Sequence[Ticket], results: Results, timing: Timing | None) -> None:
+        for ticket, result in zip(tickets, results, strict=True):
+            assert isinstance(ticket, Asking) and ticket.served is not None and not isinstance(result, CallFailure)
+            told.append(result[0].value)
+            ticket.served.release()
+            ticket.served = None
 
     async def story() -> None:
         registry = Registry()
@@ -83,9 +93,9 @@ def test_a_replaced_version_is_freed_after_its_last_hold(bundles: dict[str, Path
         host = Host([old], registry=registry)
         served = host.choose("growth", None, None)
         pool = served.pool
-        told: list[float | None] = []
+        host.land = land
         for _ in range(2):
-            Flight(ask(served, told), lambda done: None).go()
+            served.batcher.submit(Asking(served))
         await asyncio.sleep(0)
         host.swap([new])
         assert ([], 2.0) == (told, numbers(registry, "model_active_requests")[("growth",)])

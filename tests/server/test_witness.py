@@ -37,11 +37,12 @@ class Taken:
         pass
 
 
-def finished(trace: Trace | None = None, *, latency_ms: float = 1.0) -> tuple[Call, Reply]:
-    call, reply = Call(Own(), b"", time.monotonic_ns()), Reply("r-1", datetime.now(UTC))
+def finished(trace: Trace | None = None, *, latency_ms: float = 1.0) -> Call:
+    call = Call(Own(), b"", time.monotonic_ns())
+    call.reply = Reply("r-1", datetime.now(UTC))
     call.trace = trace
-    reply.latency_ms = latency_ms
-    return call, reply
+    call.reply.latency_ms = latency_ms
+    return call
 
 
 @pytest.mark.parametrize(("slow_ms", "spans", "from_ms"), [(0, None, math.inf), (250, None, 250), (250, Taken(), 0)])
@@ -56,10 +57,10 @@ def test_the_callers_flag_comes_before_the_share() -> None:
     spans = Taken()
     witness = Witness(slow_ms=0, spans=spans, sample=0.25, chance=lambda: next(chances))
     for _ in range(4):
-        witness.saw(*finished(), None, None)
+        witness.saw(finished())
     assert 2 == len(spans.calls)
-    witness.saw(*finished(TRACE), None, None)
-    witness.saw(*finished(Trace("a" * 32, "b" * 16, is_sampled=False)), None, None)
+    witness.saw(finished(TRACE))
+    witness.saw(finished(Trace("a" * 32, "b" * 16, is_sampled=False)))
     assert [None, None, TRACE] == [call.trace for call in spans.calls]
 
 
@@ -89,10 +90,11 @@ def test_a_fallback_hides_no_failure(caplog: pytest.LogCaptureFixture, bundles: 
     """The caller gets an answer; the log has a line with what failed and what answered, and the span has both."""
     spans = Taken()
     witness = Witness(slow_ms=0, spans=spans)
-    call, reply = finished(TRACE)
+    call = finished(TRACE)
+    reply = call.reply
     reply.model, reply.fallback = open_model(bundles["iris"]), FellBack("constant", "model_failed", 7)
     witness.fell_back(reply)
-    witness.saw(call, reply, None, None)
+    witness.saw(call)
     [line] = caplog.records
     message = "model_failed: the fallback (constant) answers (request_id=r-1 model=iris version=7)"
     assert (logging.WARNING, message) == (line.levelno, line.getMessage())
@@ -110,7 +112,7 @@ def test_a_storm_is_summed_up_while_it_goes_on(caplog: pytest.LogCaptureFixture)
 
     async def main() -> None:
         for _ in range(3):
-            witness.saw(*finished(latency_ms=5.0), None, None)
+            witness.saw(finished(latency_ms=5.0))
         while len(caplog.records) < 2:
             await asyncio.sleep(0.005)
         witness.close()

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 _NODE_BITS = 48
 _NODE_END = 1 << _NODE_BITS
+_NODE_LEAST = 1 << 44  # twelve hexadecimal digits, without filling up
 _STEP_BITS = 24
 
 
@@ -16,7 +17,7 @@ class RequestIds:
     """Makes ids that sort by time of making, within one process strictly, also when the clock jumps back.
 
     Layout (RFC 9562, section 5.7, method 3 of 6.2): 48 bits of Unix milliseconds; 26 random bits, drawn anew from the
-    operating system for each millisecond; a 48-bit counter that starts at random in its lower half and goes on by a
+    operating system for each millisecond; a 48-bit counter that starts at random, low enough, and goes on by a
     random step of up to 2**24. When the clock stands or jumps back, the last millisecond is kept and the counter goes
     on; when the counter is used up, the millisecond is advanced. After a fork the child draws anew. Not thread-safe.
     """
@@ -35,16 +36,16 @@ class RequestIds:
         if ms > self._ms:
             self._draw(ms)
         else:
-            self._node += 1 + self._steps.getrandbits(_STEP_BITS)
-            if self._node >= _NODE_END:
+            node = self._node = self._node + 1 + self._steps.getrandbits(_STEP_BITS)
+            if node >= _NODE_END:
                 self._draw(self._ms + 1)
-        return f"{self._prefix}{self._node:012x}"
+        return self._prefix + hex(self._node)[2:]
 
     def _draw(self, ms: int) -> None:
         """Begin the millisecond `ms` with fresh random bits."""
         seed = int.from_bytes(os.urandom(16))
         self._ms = ms
-        self._node = seed & (_NODE_END // 2 - 1)
+        self._node = _NODE_LEAST + (seed & (_NODE_END // 2 - 1))
         rand_a = (seed >> 64) & 0xFFF
         rand_b = (seed >> 80) & 0x3FFF
         time_hex = f"{ms & 0xFFFF_FFFF_FFFF:012x}"

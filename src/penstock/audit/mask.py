@@ -24,9 +24,12 @@ class Masker:
         self._names = schema.names
         self._masks = tuple(Masked(field.pii) if field.pii is not None else None for field in schema.fields)
         self._by_name = dict(zip(self._names, self._masks, strict=True))
-        self._has_pii = any(mask is not None for mask in self._masks)
+        has_pii = any(mask is not None for mask in self._masks)
         # Such a name would be taken for a tag when the record is read.
         self._needs_tags = any(name.startswith("$") for name in self._names)
+        self._has_pii = has_pii
+        self.is_open = not has_pii and not self._needs_tags
+        """Whether checked rows are kept as they are, so that `rows` need not be called."""
 
     def rows(self, rows: Sequence[msgspec.Struct]) -> Content:
         """Checked rows (structs whose attributes are the schema's fields, in its order) as `Record.input`.

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import re
 from datetime import datetime
 from typing import Any, Literal, TypeAlias
 
@@ -116,7 +115,6 @@ def opening_of(*, model: str, version: int, digest: str, protocol: str) -> bytes
 _encoder = msgspec.json.Encoder()
 _encode_into = _encoder.encode_into
 _decoder = msgspec.json.Decoder(Record)
-_maybe_lost = re.compile(b"null").search
 _CONTENTS = ("input", "raw", "outputs", "decision")
 _COMMA = ord(",")
 
@@ -133,7 +131,7 @@ def write_record(record: Record | Answered, seq: int, buffer: bytearray, opening
     join = len(buffer) - 1
     try:
         _encode_into(record, buffer, join)
-        if _maybe_lost(buffer, join) is not None and not _is_plain(record):
+        if buffer.find(b"null", join) >= 0 and not _is_plain(record):
             _encode_into(_with_tags(record), buffer, join)
     except UnicodeEncodeError:  # lone surrogates, in the contents or in the envelope
         del buffer[start:]

@@ -1,11 +1,10 @@
 """Models in memory: a loaded version, the queue in front of it, and the host that holds them."""
 
-from penstock.runtime.away import Away, InPool, Scored, Ticket
+from penstock.runtime.away import Away, InPool, Results, Ticket, Timing, Took
 from penstock.runtime.batcher import Batcher
 from penstock.runtime.breaker import Breaker
 from penstock.runtime.cache import ResponseCache
 from penstock.runtime.fallback import Fallback
-from penstock.runtime.flight import Flight, Wait
 from penstock.runtime.host import Host, Limits
 from penstock.runtime.model import Model, open_model
 from penstock.runtime.remote import Remote, RemoteModel
@@ -18,7 +17,6 @@ __all__ = [
     "Breaker",
     "Cost",
     "Fallback",
-    "Flight",
     "Host",
     "InPool",
     "Limits",
@@ -26,10 +24,11 @@ __all__ = [
     "Remote",
     "RemoteModel",
     "ResponseCache",
-    "Scored",
+    "Results",
     "Served",
     "Ticket",
+    "Timing",
+    "Took",
     "Version",
-    "Wait",
     "open_model",
 ]

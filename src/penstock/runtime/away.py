@@ -8,42 +8,44 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from typing import Any, Protocol, TypeAlias
 
+import msgspec
+
 from penstock.errors import CallFailure, ModelFailed
-from penstock.runtime.flight import Wait
 from penstock.schema.prediction import Prediction
 
 Row: TypeAlias = Any
-Score: TypeAlias = Callable[[list[Row]], list[Prediction]]
+Score: TypeAlias = Callable[[Sequence[Row]], list[Prediction]]
 Results: TypeAlias = list[list[Prediction] | CallFailure]
 """One result a ticket, in their order: its predictions, or its own failure."""
 
 
-class Scored:
-    """What a caller gets back from a run: its own predictions, and what the run took."""
+class Timing(msgspec.Struct, frozen=True):
+    """When a run began, on `time.monotonic_ns`'s clock, its milliseconds, and the rows of all callers in it."""
 
-    __slots__ = ("batch_rows", "predictions", "queue_ms", "run_ms")
-
-    def __init__(self, predictions: list[Prediction], *, queue_ms: float, run_ms: float, batch_rows: int) -> None:
-        self.predictions = predictions
-        self.queue_ms = queue_ms
-        self.run_ms = run_ms
-        self.batch_rows = batch_rows
+    began_ns: int
+    run_ms: float
+    rows: int
 
 
-class Ticket(Wait[Scored]):
-    """One caller's rows in the queue. `deadline_ns` is on `time.monotonic_ns`'s clock; 0 is none.
+class Took(msgspec.Struct, frozen=True, gc=False):
+    """What a run took for one caller: milliseconds in the queue and of the run, and the rows of all callers in it."""
 
-    `is_over`: its caller has been told, or is gone: what a run brings for it later is dropped.
+    queue_ms: float
+    run_ms: float
+    batch_rows: int
+
+
+class Ticket:
+    """One caller's rows in the queue; a call of the server is one. Times are on `time.monotonic_ns`'s clock.
+
+    A `deadline_ns` of 0 is none. `is_over`: its caller has been told, or is gone: what a run brings for it later is
+    dropped.
     """
 
-    __slots__ = ("deadline_ns", "is_over", "queued_ns", "rows")
-
-    def __init__(self, rows: list[Row], deadline_ns: int, queued_ns: int) -> None:
-        super().__init__()
-        self.rows = rows
-        self.deadline_ns = deadline_ns
-        self.queued_ns = queued_ns
-        self.is_over = False
+    rows: Sequence[Row] = ()
+    deadline_ns = 0
+    queued_ns = 0
+    is_over = False
 
 
 class Away(Protocol):

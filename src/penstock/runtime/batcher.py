@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from penstock.errors import CallerGone, CallFailure, DeadlineExceeded, Overloaded
-from penstock.runtime.away import Away, Results, Row, Score, Scored, Ticket, run_together
+from penstock.runtime.away import Away, Results, Score, Ticket, Timing, run_together
 
 AWAY_FROM_US = 500.0
 LONG_RUN_US = 20_000.0
@@ -25,6 +25,9 @@ _MANY_DROPPED = 64
 OnRun = Callable[[int, float], None]
 """Called after each run with its rows and its milliseconds."""
 
+Land = Callable[[Sequence[Ticket], Results, Timing | None], None]
+"""Called with tickets and their results; without a timing no run was made for them."""
+
 
 class Batcher:
     """The queue in front of one loaded version. Used on one event loop; not thread-safe."""
@@ -32,13 +35,14 @@ class Batcher:
     def __init__(
         self,
         score: Score | None,
+        land: Land,
         *,
         cost_us: float = 0.0,
         away: Away | None = None,
         on_run: OnRun | None = None,
         most_rows: int = 10_000,
     ) -> None:
-        """`score` answers a list of checked rows, one prediction a row, in about `cost_us` each.
+        """`score` answers a list of checked rows, one prediction a row, in about `cost_us` each; `land` gets them.
 
         Runs that would hold the loop for too long go `away`; without it they all run on the loop, and without a
         `score` none does. `most_rows` may wait or be computed at a time.
@@ -47,6 +51,7 @@ class Batcher:
         self.rows = 0
         """Rows that wait or are being computed."""
         self._score = score
+        self._land = land
         self._cost_us = cost_us
         self._away = away
         self._on_run = on_run
@@ -57,24 +62,24 @@ class Batcher:
         self._alarm: asyncio.TimerHandle | None = None  # at the first deadline, while a run is away
         self._alarm_ns = 0
 
-    def submit(self, rows: list[Row], deadline_ns: int = 0) -> Ticket:
-        """Queue `rows` for the next run; await the ticket for `Scored`.
+    def submit(self, ticket: Ticket) -> None:
+        """Queue the rows of `ticket` for the next run; its result lands later, never within this call.
 
-        Raises Overloaded at once when that would be more than `most_rows` (but one caller's rows may always wait
-        alone); when awaited, DeadlineExceeded, CallerGone and ModelFailed.
+        Raises Overloaded when that would be more than `most_rows` (but one caller's rows may always wait alone). What
+        lands is the predictions, or DeadlineExceeded, CallerGone, ModelFailed.
         """
-        count = self.rows + len(rows)
+        count = self.rows + len(ticket.rows)
         if count > self.most_rows and self.rows:
             raise Overloaded(_FULL)
         self.rows = count
-        ticket = Ticket(rows, deadline_ns, time.monotonic_ns())
+        ticket.is_over = False
+        ticket.queued_ns = time.monotonic_ns()
         self._queue.append(ticket)
         if not self._is_busy:
             self._is_busy = True
             asyncio.get_running_loop().call_soon(self._next)
-        elif self._under_way and deadline_ns:
-            self._wake_by(deadline_ns)
-        return ticket
+        elif self._under_way and ticket.deadline_ns:
+            self._wake_by(ticket.deadline_ns)
 
     def require_room(self) -> None:
         """Raise Overloaded when no row more may wait: a refusal that costs nothing, before rows are read."""
@@ -82,16 +87,16 @@ class Batcher:
             raise Overloaded(_FULL)
 
     def drop(self, ticket: Ticket) -> None:
-        """Its caller hung up: its flight goes on with CallerGone, its rows do not run if they have not begun to."""
+        """Its caller hung up: CallerGone lands for it at once, its rows do not run if they have not begun to."""
         if ticket.is_over:
             return
         if any(ticket is other for other in self._under_way):
-            _end(ticket, CallerGone(_GONE))
+            self._end(ticket, CallerGone(_GONE))
             self._drop_run_if_all_gone()
         else:
             self.rows -= len(ticket.rows)
             self._dropped.append(ticket)
-            _end(ticket, CallerGone(_GONE))
+            self._end(ticket, CallerGone(_GONE))
             if len(self._dropped) > max(_MANY_DROPPED, len(self._queue) // 2):
                 self._queue = self._still_due(self._queue, 0)
 
@@ -146,7 +151,7 @@ class Batcher:
         now_ns = max(time.monotonic_ns(), self._alarm_ns)
         self._queue = self._still_due(self._queue, now_ns)
         for ticket in self._under_way:
-            _is_overdue(ticket, now_ns, _TOO_SLOW)
+            self._is_overdue(ticket, now_ns, _TOO_SLOW)
         left = [ticket for ticket in self._under_way if not ticket.is_over]
         self._drop_run_if_all_gone()
         deadlines = [ticket.deadline_ns for ticket in (*left, *self._queue) if ticket.deadline_ns]
@@ -155,7 +160,7 @@ class Batcher:
 
     def _still_due(self, queued: list[Ticket], now_ns: int) -> list[Ticket]:
         """Those of the queue whose callers still wait; the others' rows are counted no longer."""
-        due = [ticket for ticket in queued if not _is_overdue(ticket, now_ns, _OVERDUE)]
+        due = [ticket for ticket in queued if not self._is_overdue(ticket, now_ns, _OVERDUE)]
         if len(due) < len(queued):
             self.rows -= sum([len(ticket.rows) for ticket in queued if ticket.is_over])
             self.rows += sum([len(ticket.rows) for ticket in self._dropped])  # counted out when they were dropped
@@ -171,25 +176,20 @@ class Batcher:
         self.rows -= batch_rows
         if tickets and self._on_run is not None:
             self._on_run(batch_rows, run_ms)
-        began_ns = time.monotonic_ns() - int(run_ms * 1e6)
-        for ticket, result in zip(tickets, results, strict=True):
-            if ticket.is_over:
-                continue
+        timing = Timing(time.monotonic_ns() - int(run_ms * 1e6), run_ms, batch_rows)
+        if any(ticket.is_over for ticket in tickets):
+            pairs = [pair for pair in zip(tickets, results, strict=True) if not pair[0].is_over]
+            tickets, results = [ticket for ticket, _ in pairs], [result for _, result in pairs]
+        for ticket in tickets:
             ticket.is_over = True
-            if isinstance(result, CallFailure):
-                ticket.fail(result)
-            else:
-                queue_ms = (began_ns - ticket.queued_ns) / 1e6
-                ticket.settle(Scored(result, queue_ms=queue_ms, run_ms=run_ms, batch_rows=batch_rows))
+        self._land(tickets, results, timing)
 
+    def _is_overdue(self, ticket: Ticket, now_ns: int, why: str) -> bool:
+        if ticket.is_over or not ticket.deadline_ns or now_ns < ticket.deadline_ns:
+            return ticket.is_over
+        self._end(ticket, DeadlineExceeded(why))
+        return True
 
-def _is_overdue(ticket: Ticket, now_ns: int, why: str) -> bool:
-    if ticket.is_over or not ticket.deadline_ns or now_ns < ticket.deadline_ns:
-        return ticket.is_over
-    _end(ticket, DeadlineExceeded(why))
-    return True
-
-
-def _end(ticket: Ticket, failure: CallFailure) -> None:
-    ticket.is_over = True
-    ticket.fail(failure)
+    def _end(self, ticket: Ticket, failure: CallFailure) -> None:
+        ticket.is_over = True
+        self._land([ticket], [failure], None)

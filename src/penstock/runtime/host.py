@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -10,8 +10,8 @@ import msgspec
 
 from penstock.errors import BundleRefused
 from penstock.routing import CHAMPION, Routes, RoutingTable
-from penstock.runtime.away import InPool
-from penstock.runtime.batcher import Batcher
+from penstock.runtime.away import InPool, Results, Ticket, Timing
+from penstock.runtime.batcher import Batcher, Land
 from penstock.runtime.breaker import Breaker
 from penstock.runtime.fallback import Fallback, require_fits
 from penstock.runtime.model import Model
@@ -55,12 +55,15 @@ class Host:
         self._broken = registry.gauge(
             "penstock_breaker_open", "Workers whose circuit breaker of the version is open.", ("model", "version")
         )
+        self.land: Land = _lost
+        """Gets what all versions have computed; set by whoever submits."""
         self._default_model = default_model
         self._on_run = on_run
         self._on_swap = on_swap
         self._limits = limits or Limits()
         self._fallbacks = fallbacks or {}
         self._served: dict[_Key, Served] = {}
+        self._chosen: dict[tuple[str | None, int | None, str | None], Served] = {}  # what was asked for and is there
         self._leaving: set[Served] = set()
         self.table = RoutingTable({}, default_model)
         self.swap(models)
@@ -71,7 +74,11 @@ class Host:
 
     def choose(self, model: str | None, version: int | None, alias: str | None) -> Served:
         """The loaded version that answers a call. Raises NotFound naming what there is."""
-        return self._served[self.table.choose(model, version, alias)]
+        asked = (model, version, alias)
+        served = self._chosen.get(asked)
+        if served is None:
+            served = self._chosen[asked] = self._served[self.table.choose(model, version, alias)]
+        return served
 
     def swap(self, models: Iterable[Version], table: RoutingTable | None = None) -> None:
         """Serve `models` by `table` from now on, all at once; without a table, as at the start.
@@ -93,6 +100,7 @@ class Host:
             for key, model in wanted.items()
         }
         self.table = table
+        self._chosen = {}
         self._on_swap()
         for key, served in old.items():
             if self._served.get(key) is not served:
@@ -105,16 +113,21 @@ class Host:
             if served.pool is not None:
                 served.pool.shutdown()
 
+    def _landed(self, tickets: Sequence[Ticket], results: Results, timing: Timing | None) -> None:
+        self.land(tickets, results, timing)
+
     def _serve(self, model: Version) -> Served:
         limits = self._limits
         on_run = partial(self._on_run, model)
         pool: ThreadPoolExecutor | None = None
         if isinstance(model, RemoteModel):
-            batcher = Batcher(None, away=model.remote, on_run=on_run, most_rows=limits.queue_rows)
+            batcher = Batcher(None, self._landed, away=model.remote, on_run=on_run, most_rows=limits.queue_rows)
         elif isinstance(model, Model):
             pool = ThreadPoolExecutor(1, thread_name_prefix=f"run-{model.name}-{model.version}")  # starts when used
             away = InPool(model.score, pool)
-            batcher = Batcher(model.score, cost_us=model.cost_us, away=away, on_run=on_run, most_rows=limits.queue_rows)
+            batcher = Batcher(
+                model.score, self._landed, cost_us=model.cost_us, away=away, on_run=on_run, most_rows=limits.queue_rows
+            )
         else:
             raise TypeError(f"nothing computes {model.name!r}")
         broken = self._broken.at(model.labels)
@@ -138,6 +151,10 @@ class Host:
         key = (served.model.name, served.model.version)
         if key not in self._served:
             self._broken.remove(model=key[0], version=str(key[1]))
+
+
+def _lost(tickets: Sequence[Ticket], results: Results, timing: Timing | None) -> None:
+    raise RuntimeError(f"{len(tickets)} results have nowhere to land")
 
 
 def _by_key(models: Iterable[Version]) -> dict[_Key, Version]:

@@ -34,6 +34,8 @@ class Version:
         self.version = version
         self.digest = bundle.manifest.content_digest  # names the version everywhere
         self.labels = (self.name, str(version))  # of metrics
+        identity = {"model": self.name, "version": version, "digest": self.digest}
+        self.identity = msgspec.json.encode(identity)[:-1]  # as JSON that goes on
         self.check = check
         self.cost = cost
         self._outputs = bundle.outputs

@@ -79,6 +79,11 @@ class Check:
             gc=name != "Row",
         )
 
+    @property
+    def is_final(self) -> bool:
+        """Whether typed rows are final as they come, so that `settle` need not be called."""
+        return self._free_texts is None and not self._late
+
     def settle(self, rows: list[Row]) -> Batch:
         """Final values of typed `rows`: defaults, mappings, coercions. The given rows stay as they came.
 

@@ -10,7 +10,7 @@ import msgspec
 
 from penstock.audit import FellBack, Masker
 from penstock.errors import CallFailure
-from penstock.runtime import Batcher, Ticket, Version
+from penstock.runtime import Served, Ticket, Took, Version
 from penstock.schema import Check
 from penstock.schema.prediction import Prediction
 from penstock.telemetry import Trace
@@ -18,18 +18,15 @@ from penstock.telemetry import Trace
 ANONYMOUS = "anonymous"
 
 
-class Asked:
+class Asked(msgspec.Struct, frozen=True):
     """What a caller asks of a model, read and checked: row structs of `check.row`, in order.
 
     `raw` is the rows as they came, and only there when the check changed something (a default, a mapping).
     """
 
-    __slots__ = ("key", "raw", "rows")
-
-    def __init__(self, rows: list[Any], *, key: str | None = None, raw: list[Any] | None = None) -> None:
-        self.rows = rows
-        self.key = key
-        self.raw = raw
+    rows: Sequence[Any]
+    key: str | None = None
+    raw: list[Any] | None = None
 
 
 Reader = Callable[[bytes], Asked]
@@ -68,8 +65,9 @@ class Face(Protocol):
         ...
 
 
-class Call:
-    """One call as a protocol read it from its bytes. `failure` is set where it could not be read that far.
+class Call(Ticket):
+    """One call on its way. A protocol reads it from bytes (`failure` is set where it could not be read that far), the
+    hot path adds what becomes of it, and `done` gets it back once its `reply` is recorded.
 
     `deadline_ns` and `arrived_ns` are on `time.monotonic_ns`'s clock; a deadline of 0 is none.
     """
@@ -80,11 +78,17 @@ class Call:
     client_id: str | None = None
     key: str | None = None
     principal = ANONYMOUS
-    deadline_ns = 0
     failure: CallFailure | None = None
     trace: Trace | None = None
-    batcher: Batcher | None = None
-    ticket: Ticket | None = None
+
+    reply: Reply
+    served: Served | None = None
+    spoken: Spoken | None = None
+    asked: Asked | None = None
+    took: Took | None = None
+    cache_keys: Sequence[bytes] = ()
+    covers: Covered | None = None
+    done: Callable[[Call], None]
 
     def __init__(self, face: Face, body: bytes, arrived_ns: int) -> None:
         self.face = face
@@ -93,12 +97,21 @@ class Call:
 
     def hang_up(self) -> None:
         """Its caller is gone: where its rows have not been answered yet, they need not be."""
-        if self.batcher is not None and self.ticket is not None:
-            self.batcher.drop(self.ticket)
+        if self.served is not None and self.queued_ns:
+            self.served.batcher.drop(self)
+
+
+class Covered(msgspec.Struct, frozen=True):
+    """What a fallback version stands in for: the version that was asked, what was asked of it, and how it failed."""
+
+    served: Served
+    spoken: Spoken
+    asked: Asked
+    failure: CallFailure
 
 
 class Reply:
-    """What the hot path gives back: an answer, or a `failure`. It is in the audit log already.
+    """What the hot path gives back: an answer, or a `failure`.
 
     `encoded` is the JSON text of the list of predictions: the same bytes that the record holds. `fallback` says what
     answered in place of the model that was asked, `is_cached` that the response cache did.
@@ -107,7 +120,7 @@ class Reply:
     model: Version | None = None
     failure: CallFailure | None = None
     predictions: Sequence[Prediction] = ()
-    encoded = msgspec.Raw(b"[]")
+    encoded = b"[]"
     latency_ms = 0.0
     fallback: FellBack | None = None
     is_cached = False

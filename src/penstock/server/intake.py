@@ -16,13 +16,13 @@ class Intake:
     """
 
     def __init__(self, limit_bytes: int = DEFAULT_BYTES) -> None:
-        self._limit_bytes = limit_bytes
+        self.limit_bytes = limit_bytes
         self.held_bytes = 0
 
     def hold(self, part_bytes: int, own_bytes: int) -> bool:
         """Count another part of a body that has `own_bytes` by now. False, once counted, if that is too much."""
         held_bytes = self.held_bytes = self.held_bytes + part_bytes
-        return held_bytes <= self._limit_bytes or held_bytes <= own_bytes
+        return held_bytes <= self.limit_bytes or held_bytes <= own_bytes
 
     def refuse(self, call: Call) -> None:
         """Fail `call` with Overloaded and let go of its body."""

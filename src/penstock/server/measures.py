@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from penstock.audit import Record
-from penstock.runtime import Scored, Version
-from penstock.server.call import Call, Reply
+from bisect import bisect_left
+from typing import NamedTuple
+
+from penstock.audit import FellBack, Record
+from penstock.errors import CallFailure
+from penstock.runtime import Version
+from penstock.server.call import Call
 from penstock.server.failures import is_refusal
 from penstock.telemetry import DURATION_BUCKETS_S, ROWS_BUCKETS, Counter, Histogram, Registry
 
 _NO_ARM = ""
 _NO_MODEL = ("", "")
 _STATUS = {"prediction": "success", "refusal": "rejected", "failure": "error"}
+
+
+_Key = tuple[tuple[str, str], str, str]
+"""A model and its version, the protocol, and the code of the outcome."""
+
+
+class _Meter(NamedTuple):
+    requests: Counter
+    timers: tuple[Histogram, Histogram] | None  # total and queue, of answers
 
 
 class Measures:
@@ -30,9 +43,7 @@ class Measures:
             "model_batch_rows", "Rows of a run.", ("model", "version"),
             buckets=ROWS_BUCKETS,
         )  # fmt: skip
-        self._loaded = registry.gauge(
-            "model_loaded", "Workers that serve the version.", ("model", "version")
-        )
+        self._loaded = registry.gauge("model_loaded", "Workers that serve the version.", ("model", "version"))
         self._load_seconds = registry.peak(
             "model_load_duration_seconds", "Time to verify, load and prove a version.", ("model", "version")
         )
@@ -42,7 +53,7 @@ class Measures:
         self._fallbacks = registry.counter(
             "penstock_fallback_answers_total", "Calls that a fallback answered.", ("model", "version", "kind")
         )
-        self._counters: dict[tuple[tuple[str, str], str, str], Counter] = {}
+        self._meters: dict[_Key, _Meter] = {}
         self._timers: dict[
             tuple[str, str], tuple[Histogram, Histogram, Histogram, Histogram]
         ] = {}  # total, queue, run, rows
@@ -57,25 +68,33 @@ class Measures:
         """Note a version that could not be loaded."""
         self._load_failures.child(model=name, version=str(version)).inc()
 
-    def fell_back(self, model: Version, kind: str) -> None:
-        """Note that a declared fallback answered in place of `model`."""
-        self._fallbacks.child(model=model.name, version=str(model.version), kind=kind).inc()
+    def fell_back(self, name: str, fallback: FellBack) -> None:
+        """Note that a declared fallback answered in place of a version of the model `name`."""
+        self._fallbacks.child(model=name, version=str(fallback.version), kind=fallback.kind).inc()
 
-    def count(self, call: Call, reply: Reply, scored: Scored | None) -> None:
+    def count(self, call: Call) -> None:
         """Count one finished call."""
+        reply, took = call.reply, call.took
         failure, model = reply.failure, reply.model
         labels = _NO_MODEL if model is None else model.labels
         key = (labels, call.face.name, "ok" if failure is None else failure.code)
-        counter = self._counters.get(key)
-        if counter is None:
-            status = "success" if failure is None else "rejected" if is_refusal(failure) else "error"
-            counter = self._requests.at((*labels, _NO_ARM, key[1], status, key[2]))
-            self._counters[key] = counter
-        counter.inc()
-        if failure is None and scored is not None:
-            timers = self._timers.get(labels) or self._timer(labels)
-            timers[0].observe(reply.latency_ms / 1e3)
-            timers[1].observe(scored.queue_ms / 1e3)
+        meter = self._meters.get(key) or self._meter(key, failure)
+        meter.requests.value += 1
+        if meter.timers is not None and took is not None:
+            total, queue = meter.timers
+            total_s, queue_s = reply.latency_ms / 1e3, took.queue_ms / 1e3
+            total.counts[bisect_left(total.buckets, total_s)] += 1  # `observe`, without its two calls for each call
+            total.sum += total_s
+            queue.counts[bisect_left(queue.buckets, queue_s)] += 1
+            queue.sum += queue_s
+
+    def _meter(self, key: _Key, failure: CallFailure | None) -> _Meter:
+        labels, protocol, code = key
+        status = "success" if failure is None else "rejected" if is_refusal(failure) else "error"
+        requests = self._requests.at((*labels, _NO_ARM, protocol, status, code))
+        timers = None if failure is not None else (self._timers.get(labels) or self._timer(labels))[:2]
+        meter = self._meters[key] = _Meter(requests, timers)
+        return meter
 
     def recount(self, record: Record) -> None:
         """Count a call of another process by its record; of its run is known too little to count that."""

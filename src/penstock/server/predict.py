@@ -1,8 +1,8 @@
-"""The hot path: every protocol's call comes through `Predict.__call__`, and nothing else is on it.
+"""The hot path: every protocol's call comes through `Predict`, and nothing else is on it.
 
-choose the version → hold it → read and check the rows → run → build the record → write it → reply. A refusal or a
-failure goes the same way with a record of its own. It awaits only what a `Flight` can wait for: the batcher's run,
-and the log's flush, which is one write for all records of a tick before any of their replies leaves.
+`start`: choose the version → hold it → read and check the rows → queue them. `_ran`, for all calls of a run: build the
+answers → append their records. `_recorded`, once those are written: let go of the version → give each call back. A
+refusal or failure goes the same way (`_fail`). There is no task and no coroutine: a call waits as itself.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import hashlib
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Final, TypeAlias
+from functools import partial
+from typing import Final, cast
 
 import msgspec
 
@@ -26,29 +27,28 @@ from penstock.errors import (
     RecordFailed,
     SchemaViolation,
 )
-from penstock.runtime import Host, ResponseCache, Scored, Served, Wait
-from penstock.server.call import Asked, Call, Face, Reply, Spoken
+from penstock.runtime import Host, ResponseCache, Results, Served, Ticket, Timing, Took
+from penstock.schema.prediction import Prediction
+from penstock.server.call import Call, Covered, Face, Reply, Spoken
 from penstock.server.failures import is_refusal
 from penstock.server.intake import Intake
 from penstock.server.measures import Measures
 from penstock.server.witness import Witness
-
-Outcome: TypeAlias = tuple[Spoken | None, Asked | None, Scored | None]
 
 _ENCODE = msgspec.json.Encoder().encode
 _RUN_FAILED: Final = (ModelFailed,)
 """Failures of a run, by which the breaker counts. A process that is away fails calls at once, and is back sooner than a
 breaker that had opened for it."""
 
-_CHEAP: Final = (ModelUnavailable, Overloaded)
-"""Refusals under load: nothing of the body is looked at."""
-
 _COVERED: Final = (ModelFailed, ModelUnavailable, NotReady, Overloaded)
 """Failures that a declared fallback covers."""
 
+_CHEAP: Final = (ModelUnavailable, Overloaded)
+"""Refusals that must cost little: their bodies are not hashed."""
+
 
 class Predict:
-    """Answers calls. One per worker, on its event loop; run by `Flight`, never as a task."""
+    """Answers calls. One per worker, on its event loop; not thread-safe."""
 
     def __init__(
         self,
@@ -70,67 +70,110 @@ class Predict:
         self._cache = cache
         self._ids = RequestIds()
         self.intake = intake if intake is not None else Intake()
+        host.land = self._ran
 
-    async def __call__(self, call: Call) -> Reply:
-        """The reply to `call`, recorded. Never raises."""
-        reply = Reply(self._ids.next(), datetime.now(UTC))
-        served: Served | None = None
-        spoken: Spoken | None = None
-        asked: Asked | None = None
-        scored: Scored | None = None
+    def start(self, call: Call) -> None:
+        """Take in `call`; `call.done` gets it back later, with its reply, recorded. Never raises."""
+        reply = call.reply = Reply(self._ids.next(), datetime.now(UTC))
         try:
             if call.failure is not None:
                 raise call.failure
             content = call.face.open(call)
-            served = self._host.choose(call.model, call.version, call.alias)
+            served = call.served = self._host.choose(call.model, call.version, call.alias)
             served.hold()
             reply.model = served.model
             is_strained = served.breaker.is_open or served.batcher.rows >= served.batcher.most_rows
             if is_strained and served.fallback is None and self._cache is None:
                 served.require_open()  # before its rows are read: this refusal must be cheap
-            spoken = served.spoken.get(call.face.name) or self._speak(call.face, served)
-            asked = spoken.read(content)
-            keys = () if self._cache is None else self._cache.keys(served.model, asked.rows)
-            if not keys or not self._recall(served, keys, reply):
-                if is_strained:
-                    served.admit(call)
-                call.batcher = served.batcher
-                call.ticket = served.batcher.submit(asked.rows, call.deadline_ns)
-                scored = await call.ticket
-                reply.predictions = scored.predictions
-                reply.encoded = msgspec.Raw(_ENCODE(scored.predictions))
-                if served.breaker.failed:
-                    served.breaker.succeed()
-                if keys:
-                    self._keep(served, keys, scored)
+            spoken = call.spoken = served.spoken.get(call.face.name) or self._speak(call.face, served)
+            asked = call.asked = spoken.read(content)
+            call.rows = asked.rows
+            if self._cache is not None and self._recall(call, served, self._cache):
+                return
+            if is_strained:
+                served.admit(call)
+            served.batcher.submit(call)
         except CallFailure as failure:
-            reply.failure = failure.with_traceback(None)  # which holds this frame, and so the reply: a circle
+            self._fail(call, failure)
         except Exception as bug:  # the edge of a call: whatever it is, the caller gets an answer and the log a record
-            self._fail_by(bug, reply)
-        if reply.failure is not None and served is not None:
-            _tell_breaker(served, call, reply.failure)
-            if served.fallback is not None and asked is not None and isinstance(reply.failure, _COVERED):
-                spoken, asked, scored = await self._fall_back(call, reply, served, (spoken, asked))
-        reply.latency_ms = _since_ms(call.arrived_ns)
-        try:
-            if spoken is None or asked is None or scored is None or reply.failure or reply.fallback:
-                self._log.append(self._record(call, reply, asked, scored, spoken=spoken))
+            self._fail(call, self._told(call, bug))
+
+    def _ran(self, tickets: Sequence[Ticket], results: Results, timing: Timing | None) -> None:
+        """What has come of a run. Each call is by itself: what goes wrong with one does not touch the others."""
+        answered: list[Call] = []
+        for ticket, result in zip(tickets, results, strict=True):
+            call = cast(Call, ticket)  # nothing else is submitted
+            if timing is None or isinstance(result, CallFailure):
+                self._fail(call, cast(CallFailure, result))
+                continue
+            try:
+                self._answer(call, result, timing)
+            except Exception as bug:  # the edge of a call, as above
+                self._fail(call, self._told(call, bug))
             else:
-                self._log.append(self._answered(call, reply, asked, scored, masker=spoken.masker), spoken.opening)
-            written: Wait[Exception | None] = Wait()
-            self._log.on_flushed(written.settle)
-            unwritten = await written
+                answered.append(call)
+        if answered:
+            self._log.on_flushed(partial(self._recorded, answered))
+
+    def _answer(self, call: Call, predictions: list[Prediction], timing: Timing) -> None:
+        """Build the answer and append its record."""
+        reply, served, spoken, asked = call.reply, call.served, call.spoken, call.asked
+        if served is None or spoken is None or asked is None:
+            raise ValueError("a call was run without having been read")
+        reply.predictions = predictions
+        encoded = reply.encoded = _ENCODE(predictions)
+        took = call.took = Took((timing.began_ns - call.queued_ns) / 1e6, timing.run_ms, timing.rows)
+        if served.breaker.failed:
+            served.breaker.succeed()
+        if call.cache_keys and self._cache is not None and not served.is_leaving:  # a swap empties the cache
+            self._cache.keep(call.cache_keys, predictions)
+        if reply.fallback is not None:
+            self._note(call)
+            self._tell_of_fallback(call, reply.fallback)
+            return
+        latency_ms = reply.latency_ms = (time.monotonic_ns() - call.arrived_ns) // 1000 / 1e3
+        masker = spoken.masker
+        raw, undeclared = (None, 0) if asked.raw is None else masker.raw(asked.raw)
+        record = Answered(
+            reply.request_id,
+            reply.at,
+            asked.rows if masker.is_open else masker.rows(asked.rows),
+            msgspec.Raw(encoded),
+            len(asked.rows),
+            took.batch_rows,
+            took.queue_ms,
+            took.run_ms,
+            latency_ms,
+            call.client_id,
+            call.principal,
+            asked.key or call.key,
+            raw,
+            undeclared,
+            None if call.trace is None else call.trace.trace_id,
+        )
+        self._log.append(record, spoken.opening)
+
+    def _recorded(self, calls: Sequence[Call], unwritten: Exception | None) -> None:
+        """Give back calls whose records are down, or could not be written."""
+        for call in calls:
+            reply = call.reply
             if isinstance(unwritten, RecordFailed):
                 reply.failure = unwritten
-        except Exception as bug:  # the edge of a call, as above: no record, so no answer
-            self._fail_by(bug, reply)
-        self._measures.count(call, reply, scored)
-        if reply.failure is not None or reply.latency_ms >= self._seen_from_ms:
-            self._witness.saw(call, reply, asked, scored)
-        self.intake.held_bytes -= len(call.body)
-        if served is not None:
-            served.release()
-        return reply
+            self.intake.held_bytes -= len(call.body)
+            if call.served is not None:
+                call.served.release()
+            if call.covers is not None:
+                call.covers.served.release()
+            try:
+                self._measures.count(call)
+                if reply.failure is not None or reply.latency_ms >= self._seen_from_ms:
+                    self._witness.saw(call)
+            except Exception as bug:  # the edge of a call, as above
+                self._witness.bug(reply.request_id, bug)
+            try:
+                call.done(call)
+            except Exception as bug:  # the edge of a call, as above: the others must have their replies
+                self._witness.bug(reply.request_id, bug)
 
     def _speak(self, face: Face, served: Served) -> Spoken:
         """Make what a protocol needs of a loaded version, at its first call."""
@@ -140,96 +183,106 @@ class Predict:
         served.spoken[face.name] = spoken
         return spoken
 
-    def _fail_by(self, bug: Exception, reply: Reply) -> None:
-        self._witness.bug(reply.request_id, bug)
-        reply.failure = InternalFailure(_BUG.format(reply.request_id))
-
-    def _recall(self, served: Served, keys: Sequence[bytes], reply: Reply) -> bool:
+    def _recall(self, call: Call, served: Served, cache: ResponseCache) -> bool:
         """Answer from the cache, if all rows are there."""
-        found = None if self._cache is None else self._cache.find(served.model, keys)
+        keys = call.cache_keys = cache.keys(served.model, call.rows)
+        found = cache.find(served.model, keys) if keys else None
         if found is None:
             return False
-        reply.predictions, reply.encoded, reply.is_cached = found[0], msgspec.Raw(found[1]), True
+        reply = call.reply
+        reply.predictions, reply.encoded = found
+        reply.is_cached = True
+        self._note_alone(call)
         return True
 
-    def _keep(self, served: Served, keys: Sequence[bytes], scored: Scored) -> None:
-        if self._cache is not None and not served.is_leaving:  # a swap empties the cache
-            self._cache.keep(keys, scored.predictions)
+    def _told(self, call: Call, bug: Exception) -> InternalFailure:
+        """The failure that a caller is told of a bug, whose traceback goes to the log only."""
+        self._witness.bug(call.reply.request_id, bug)
+        return InternalFailure(_BUG.format(call.reply.request_id))
 
-    async def _fall_back(self, call: Call, reply: Reply, served: Served, read: tuple[Spoken | None, Asked]) -> Outcome:
-        """Let the declared fallback answer in place of the model that could not."""
-        spoken, asked = read
-        failure, fallback = reply.failure, served.fallback
-        if failure is None or fallback is None:
-            return spoken, asked, None
-        scored: Scored | None = None
-        try:
-            if fallback.kind == "version":
-                spoken, asked, scored = await self._ask_other(call, reply, served.model.name, fallback.version)
+    def _fail(self, call: Call, failure: CallFailure) -> None:
+        """The call has no answer: tell the breaker, and let the declared fallback answer where there is one.
+
+        A failure of the caller's own (its rows, its deadline, gone) says nothing of the model and gets no fallback.
+        """
+        if call.served is not None:
+            if isinstance(failure, _RUN_FAILED):
+                call.served.breaker.fail(call)
             else:
-                reply.predictions = fallback.predictions(len(asked.rows))
-                reply.encoded = msgspec.Raw(_ENCODE(reply.predictions))
-        except CallFailure:
-            return spoken, asked, None  # the other version cannot answer either: the first failure stands
-        except Exception as bug:  # the edge of a call, as above
-            self._fail_by(bug, reply)
-            return spoken, asked, None
-        reply.failure = None
-        reply.fallback = FellBack(fallback.kind, failure.code, served.model.version)
-        self._measures.fell_back(served.model, fallback.kind)
-        self._witness.fell_back(reply)
-        return spoken, asked, scored
-
-    async def _ask_other(
-        self, call: Call, reply: Reply, name: str, version: int | None
-    ) -> tuple[Spoken, Asked, Scored]:
-        """The answer of another loaded version, to the same body read by its own schema. Raises CallFailure."""
-        other = self._host.choose(name, version, None)
-        other.hold()
+                call.served.breaker.end(call)
         try:
-            spoken = other.spoken.get(call.face.name) or self._speak(call.face, other)
-            asked = spoken.read(call.face.open(call))
+            if call.covers is not None:
+                failure = self._uncover(call, call.covers)
+            elif isinstance(failure, _COVERED) and self._fall_back(call, failure):
+                return
+        except Exception as bug:  # the edge of a call, as above
+            failure = self._told(call, bug)
+            if call.covers is not None:
+                self._uncover(call, call.covers)
+        call.reply.failure = failure.with_traceback(None)  # which holds frames, and so the call: a circle
+        self._note_alone(call)
+
+    def _fall_back(self, call: Call, failure: CallFailure) -> bool:
+        """Let the fallback of the version that was asked answer in its place, if one is declared."""
+        served, spoken, asked, reply = call.served, call.spoken, call.asked, call.reply
+        fallback = None if served is None else served.fallback
+        if served is None or spoken is None or asked is None or fallback is None:
+            return False
+        call.cache_keys = ()
+        reply.fallback = FellBack(fallback.kind, failure.code, served.model.version)
+        if fallback.kind == "version":
+            call.covers = Covered(served, spoken, asked, failure)
+            call.served = None
+            self._ask_other(call, served.model.name, fallback.version)
+        else:
+            reply.predictions = fallback.predictions(len(asked.rows))
+            reply.encoded = _ENCODE(reply.predictions)
+            self._tell_of_fallback(call, reply.fallback)
+            self._note_alone(call)
+        return True
+
+    def _tell_of_fallback(self, call: Call, fallback: FellBack) -> None:
+        self._measures.fell_back(call.reply.answerer.name, fallback)
+        self._witness.fell_back(call.reply)
+
+    def _ask_other(self, call: Call, name: str, version: int | None) -> None:
+        """Ask another loaded version, by the same body read by its own schema."""
+        try:
+            other = call.served = self._host.choose(name, version, None)
+            other.hold()
+            call.reply.model = other.model
+            spoken = call.spoken = other.spoken.get(call.face.name) or self._speak(call.face, other)
+            asked = call.asked = spoken.read(call.face.open(call))
+            call.rows = asked.rows
             other.admit(call)
-            call.batcher = other.batcher
-            call.ticket = other.batcher.submit(asked.rows, call.deadline_ns)
-            scored = await call.ticket
-            other.breaker.succeed()
-        except _RUN_FAILED:
-            other.breaker.fail(call)
-            raise
-        finally:
-            other.breaker.end(call)
-            other.release()
-        reply.model = other.model
-        reply.predictions = scored.predictions
-        reply.encoded = msgspec.Raw(_ENCODE(scored.predictions))
-        return spoken, asked, scored
+            other.batcher.submit(call)
+        except CallFailure as failure:
+            self._fail(call, failure)
 
-    def _answered(self, call: Call, reply: Reply, asked: Asked, scored: Scored, *, masker: Masker) -> Answered:
-        """What is kept of an answered call, beyond its opening."""
-        raw, undeclared = (None, 0) if asked.raw is None else masker.raw(asked.raw)
-        return Answered(
-            reply.request_id,
-            reply.at,
-            masker.rows(asked.rows),
-            reply.encoded,
-            len(asked.rows),
-            scored.batch_rows,
-            scored.queue_ms,
-            scored.run_ms,
-            reply.latency_ms,
-            call.client_id,
-            call.principal,
-            asked.key or call.key,
-            raw,
-            undeclared,
-            None if call.trace is None else call.trace.trace_id,
-        )
+    def _uncover(self, call: Call, covered: Covered) -> CallFailure:
+        """The fallback version cannot answer either: the first failure stands."""
+        if call.served is not None:
+            call.served.release()
+        call.covers, call.served, call.spoken, call.asked = None, covered.served, covered.spoken, covered.asked
+        call.reply.model, call.reply.fallback = covered.served.model, None
+        return covered.failure
 
-    def _record(
-        self, call: Call, reply: Reply, asked: Asked | None, scored: Scored | None, *, spoken: Spoken | None
-    ) -> Record:
-        """What is kept of any other call; of a body that was not read or broke the schema, length and hash."""
+    def _note_alone(self, call: Call) -> None:
+        """Append the record of one call, and give it back once that is down."""
+        try:
+            self._note(call)
+            self._log.on_flushed(partial(self._recorded, (call,)))
+        except Exception as bug:  # the edge of a call, as above: no record, so no answer
+            call.reply.failure = self._told(call, bug)
+            self._recorded((call,), None)
+
+    def _note(self, call: Call) -> None:
+        call.reply.latency_ms = (time.monotonic_ns() - call.arrived_ns) // 1000 / 1e3
+        self._log.append(self._record(call))
+
+    def _record(self, call: Call) -> Record:
+        """What is kept of a call, whatever became of it; of a body that was not read, or broke the schema, the hash."""
+        reply, asked, spoken, took = call.reply, call.asked, call.spoken, call.took
         model, failure = reply.model, reply.failure
         masker = None if spoken is None else spoken.masker
         unread = call.body if asked is None and call.body else None
@@ -251,14 +304,14 @@ class Predict:
             input=None if masker is None or asked is None else masker.rows(asked.rows),
             raw=raw,
             undeclared=undeclared,
-            outputs=reply.encoded if failure is None else None,
+            outputs=msgspec.Raw(reply.encoded) if failure is None else None,
             violations=tuple(failure.violations) if isinstance(failure, SchemaViolation) else (),
             body_bytes=None if unread is None else len(unread),
             body_sha256=hashlib.sha256(call.body).hexdigest() if is_hashed else None,
             rows=0 if asked is None else len(asked.rows),
-            batch_rows=0 if scored is None else scored.batch_rows,
-            queue_ms=0.0 if scored is None else scored.queue_ms,
-            run_ms=0.0 if scored is None else scored.run_ms,
+            batch_rows=0 if took is None else took.batch_rows,
+            queue_ms=0.0 if took is None else took.queue_ms,
+            run_ms=0.0 if took is None else took.run_ms,
             total_ms=reply.latency_ms,
             fallback=reply.fallback,
             cached=reply.is_cached,
@@ -266,15 +319,3 @@ class Predict:
 
 
 _BUG = "something went wrong inside the server; the operator finds it in the log under request id {}"
-
-
-def _tell_breaker(served: Served, call: Call, failure: CallFailure) -> None:
-    """A failure of the caller's own (its rows, its deadline, gone) or of a bound says nothing of the model."""
-    if isinstance(failure, _RUN_FAILED):
-        served.breaker.fail(call)
-    else:
-        served.breaker.end(call)
-
-
-def _since_ms(began_ns: int) -> float:
-    return (time.monotonic_ns() - began_ns) / 1e6

@@ -14,8 +14,7 @@ from collections.abc import Callable
 from typing import Final, TypeAlias
 
 from penstock.errors import InternalFailure
-from penstock.runtime import Scored
-from penstock.server.call import Asked, Call, Reply
+from penstock.server.call import Call, Reply
 from penstock.server.failures import HTTP_STATUS, is_refusal
 from penstock.telemetry import CallSpans, Part, SpanSink, Storm, Summary
 from penstock.telemetry.log_lines import FIELDS, way_to
@@ -67,18 +66,19 @@ class Witness:
         """The latency from which an answered call has to be shown to `saw`; a failed one always is."""
         return self._slow_ms if self._spans is None else 0.0
 
-    def saw(self, call: Call, reply: Reply, asked: Asked | None, scored: Scored | None) -> None:
+    def saw(self, call: Call) -> None:
         """Tell of a finished call what is worth it. Never raises for what a caller sends."""
-        spans = self._spans
-        if spans is not None and self._is_sampled(call) and spans.has_room(_SPANS if scored is None else _SPANS_OF_RUN):
-            spans.take(_spans_of(call, reply, asked, scored))
+        spans, reply = self._spans, call.reply
+        parts = _SPANS if call.took is None else _SPANS_OF_RUN
+        if spans is not None and self._is_sampled(call) and spans.has_room(parts):
+            spans.take(_spans_of(call))
         failure = reply.failure
         # A bug has had its line already.
         if failure is not None and not is_refusal(failure) and not isinstance(failure, InternalFailure):
             if self._is_told(reply, failure.code):
-                self._tell(logging.ERROR, f"{failure.code}: {failure}", _fields(call, reply, asked, scored))
+                self._tell(logging.ERROR, f"{failure.code}: {failure}", _fields(call))
         elif reply.latency_ms >= self._slow_ms and self._is_told(reply, "slow"):
-            self._tell(logging.WARNING, "slow", _fields(call, reply, asked, scored))
+            self._tell(logging.WARNING, "slow", _fields(call))
 
     def fell_back(self, reply: Reply) -> None:
         """Tell that a fallback answers, and why: the caller gets its answer, the operator still wants to know."""
@@ -140,7 +140,8 @@ def _name(reply: Reply) -> str:
     return "" if reply.model is None else f"{reply.model.name} {reply.model.version}"
 
 
-def _fields(call: Call, reply: Reply, asked: Asked | None, scored: Scored | None) -> dict[str, object]:
+def _fields(call: Call) -> dict[str, object]:
+    reply, asked, took = call.reply, call.asked, call.took
     fields: dict[str, object] = {"request_id": reply.request_id}
     if call.trace is not None:
         fields["trace_id"] = call.trace.trace_id
@@ -148,37 +149,37 @@ def _fields(call: Call, reply: Reply, asked: Asked | None, scored: Scored | None
         fields |= {"model": reply.model.name, "version": reply.model.version}
     if asked is not None:
         fields["rows"] = len(asked.rows)
-    if scored is not None:
-        fields |= {"queue_ms": round(scored.queue_ms, 2), "run_ms": round(scored.run_ms, 2)}
+    if took is not None:
+        fields |= {"queue_ms": round(took.queue_ms, 2), "run_ms": round(took.run_ms, 2)}
     return {**fields, "total_ms": round(reply.latency_ms, 2)}
 
 
-def _spans_of(call: Call, reply: Reply, asked: Asked | None, scored: Scored | None) -> CallSpans:
+def _spans_of(call: Call) -> CallSpans:
     """The spans of a finished call, out of the times that it noted; it ends now, when it is recorded."""
+    reply, took = call.reply, call.took
     end_ns = time.time_ns()
     start_ns = end_ns - (time.monotonic_ns() - call.arrived_ns)
     answered_ns = start_ns + int(reply.latency_ms * 1e6)
     parts = [Part("record", answered_ns, end_ns)]
-    if scored is not None:
+    if took is not None:
         # The run ended some microseconds before the answer was ready (its encoding): shown as if at that moment.
-        run_ns = answered_ns - int(scored.run_ms * 1e6)
-        parts = [Part("queue", run_ns - int(scored.queue_ms * 1e6), run_ns), Part("run", run_ns, answered_ns), *parts]
+        run_ns = answered_ns - int(took.run_ms * 1e6)
+        parts = [Part("queue", run_ns - int(took.queue_ms * 1e6), run_ns), Part("run", run_ns, answered_ns), *parts]
     failure = reply.failure
     return CallSpans(
         name=f"POST {_route(call) or call.face.name}",
         start_ns=start_ns,
         end_ns=end_ns,
-        attributes=_attributes(call, reply, asked, scored),
+        attributes=_attributes(call),
         parts=tuple(parts),
         trace=call.trace,
         is_error=failure is not None and not is_refusal(failure),
     )
 
 
-def _attributes(
-    call: Call, reply: Reply, asked: Asked | None, scored: Scored | None
-) -> dict[str, str | int | float | bool]:
+def _attributes(call: Call) -> dict[str, str | int | float | bool]:
     """Names of HTTP as OpenTelemetry's semantic conventions have them; ours begin with `penstock.`."""
+    reply, asked, took = call.reply, call.asked, call.took
     failure, model, route = reply.failure, reply.model, _route(call)
     found: dict[str, str | int | float | bool] = {
         "http.request.method": "POST",
@@ -187,7 +188,7 @@ def _attributes(
         "penstock.protocol": call.face.name,
         "penstock.code": "ok" if failure is None else failure.code,
         "penstock.rows": 0 if asked is None else len(asked.rows),
-        "penstock.batch_rows": 0 if scored is None else scored.batch_rows,
+        "penstock.batch_rows": 0 if took is None else took.batch_rows,
     }
     if route is not None:
         found["http.route"] = route

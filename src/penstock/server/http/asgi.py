@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from penstock.errors import CallFailure, Overloaded, TooLarge
-from penstock.server.call import Call, Reply
+from penstock.server.call import Call
 from penstock.server.failures import HTTP_STATUS, error_body
 from penstock.server.http.cors import Cors
 from penstock.server.http.pages import Pages
@@ -42,7 +42,7 @@ class HttpApp:
             return
         asked = self._predictions.face_of(*found)
         if asked is not None:
-            await self._answer(scope, receive, send, self._predictions.call(*asked, scope["headers"]))
+            await self._answer(scope, receive, send, self._predictions.call(*asked, scope["headers"], kind=Call))
         else:
             page = await self._pages.page(found[0].answer, found[1])
             await _send(send, page.status, [*page.headers, *self._cors.headers(scope)], page.body)
@@ -56,9 +56,10 @@ class HttpApp:
             except ConnectionResetError:
                 return  # gone before its request was whole: there is nobody to answer and nothing was asked
         scope[CALL] = call
-        landed: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self._predictions.start(call, landed.set_result)
-        response = response_of(call, await landed)
+        landed: asyncio.Future[Call] = asyncio.get_running_loop().create_future()
+        call.done = landed.set_result
+        self._predictions.start(call)
+        response = response_of(await landed)
         await _send(send, response.status, [*response.headers, *self._cors.headers(scope)], response.body)
 
     async def _refuse(self, scope: Scope, send: Send, failure: CallFailure) -> None:

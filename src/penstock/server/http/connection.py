@@ -8,7 +8,6 @@ its connection. Plain predictions take the fast lane (`lane.py`). uvicorn's mino
 from __future__ import annotations
 
 import asyncio
-from functools import partial
 from typing import Any, TypeAlias
 
 import httptools
@@ -16,13 +15,13 @@ from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from penstock.errors import Unreadable
-from penstock.server.call import Call, Reply
+from penstock.server.call import Call
 from penstock.server.failures import error_body
 from penstock.server.http.asgi import CALL
 from penstock.server.http.door import Door
-from penstock.server.http.lane import ODD_HEADERS, Lane, LaneCycle
+from penstock.server.http.lane import ODD_HEADERS, Lane, LaneCall
 
-Cycle: TypeAlias = RequestResponseCycle | LaneCycle
+Cycle: TypeAlias = RequestResponseCycle | LaneCall
 
 _LEAVE_S = 0.25
 _NOT_HTTP = error_body(Unreadable("the bytes are not an HTTP/1.1 request"), None)
@@ -66,17 +65,19 @@ class Http1(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Parse what has come and start what is asked."""
         self._idle_since_s = None
-        is_begin = self._arriving_since_s is None and self._is_free
-        if is_begin and self._lane is not None:
-            known = self._lane.known(data)
-            if known is not None:
-                self.cycle = self._running = known  # type: ignore[assignment]
-                self._start(known)
-                return
+        lane, cycle = self._lane, self.cycle
+        if lane is None or self._arriving_since_s is not None or not (cycle is None or cycle.response_complete):
+            self._parse(data)
+            return
+        call = lane.known(data)
+        if call is not None:
+            self.cycle = self._running = call  # type: ignore[assignment]
+            self._start(call)
+            return
         self._parse(data)
-        cycle: Cycle = self.cycle
-        if is_begin and self._lane is not None and isinstance(cycle, LaneCycle) and not cycle.more_body:
-            self._lane.learn(data, cycle, self.headers)
+        parsed: Cycle = self.cycle
+        if isinstance(parsed, LaneCall) and not parsed.more_body:
+            lane.learn(data, parsed, self.headers)
 
     def _parse(self, data: bytes) -> None:
         rest: bytes | memoryview = data
@@ -101,7 +102,8 @@ class Http1(HttpToolsProtocol):
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
-        self.flow.resume_reading()
+        if self.flow.read_paused:
+            self.flow.resume_reading()
         if self.pipeline:
             cycle, app = self.pipeline.pop()
             self._start_asgi_task(cycle, app)
@@ -147,14 +149,15 @@ class Http1(HttpToolsProtocol):
         if call is None:
             self._take_asgi()
         else:
-            self.cycle = self._running = LaneCycle(call, keep_alive=self.parser.should_keep_alive())  # type: ignore[assignment]
+            call.keep_alive = self.parser.should_keep_alive()
+            self.cycle = self._running = call  # type: ignore[assignment]
 
     def on_body(self, body: bytes) -> None:
         """Keep a part of the body."""
         cycle: Cycle = self.cycle
-        if isinstance(cycle, LaneCycle):
+        if isinstance(cycle, LaneCall):
             if self._lane is not None:
-                self._lane.take(cycle.call, body)
+                self._lane.take(cycle, body)
         else:
             super().on_body(body)
 
@@ -164,7 +167,7 @@ class Http1(HttpToolsProtocol):
             return
         self._arriving_since_s = None
         cycle: Cycle = self.cycle
-        if isinstance(cycle, LaneCycle):
+        if isinstance(cycle, LaneCall):
             self._start(cycle)
         else:
             super().on_message_complete()
@@ -174,15 +177,16 @@ class Http1(HttpToolsProtocol):
         """Whether nothing is asked that has yet to get its answer."""
         return self.cycle is None or self.cycle.response_complete
 
-    def _start(self, cycle: LaneCycle) -> None:
+    def _start(self, call: LaneCall) -> None:
         """Send a whole request down the fast lane."""
-        cycle.more_body = False
+        call.more_body = False
         if self._is_leaving:
-            cycle.keep_alive = False
+            call.keep_alive = False
+        call.done = self._land
         if self._lane is not None:
-            self._lane.start(cycle, partial(self._land, cycle))
+            self._lane.start(call)
 
-    def _lane_call(self) -> Call | None:
+    def _lane_call(self) -> LaneCall | None:
         """The call of a request that fits the fast lane."""
         if self._lane is None or not self._is_free or self.parser.get_method() != b"POST":
             return None
@@ -197,12 +201,14 @@ class Http1(HttpToolsProtocol):
         self.headers.extend(headers)
         super().on_headers_complete()
 
-    def _land(self, cycle: LaneCycle, reply: Reply) -> None:
+    def _land(self, call: Call) -> None:
         """Answer a request of the fast lane."""
-        if not self.transport.is_closing() and self._lane is not None:
-            self.transport.write(self._lane.encoded(cycle, reply, self.server_state.default_headers))
-        cycle.response_complete = True
-        if not cycle.keep_alive:
+        if not isinstance(call, LaneCall) or self._lane is None:
+            raise TypeError("the call is not of the fast lane")
+        if not self.transport.is_closing():
+            self.transport.write(self._lane.encoded(call, self.server_state.default_headers))
+        call.response_complete = True
+        if not call.keep_alive:
             self.transport.close()
         self.on_response_complete()
 
@@ -261,7 +267,7 @@ class Http1(HttpToolsProtocol):
         for cycle in (self._running, self.cycle, *queued):
             if cycle is not None and not cycle.response_complete:
                 cycle.disconnected = True
-                if isinstance(cycle, LaneCycle):
+                if isinstance(cycle, LaneCall):
                     if self._lane is not None:
                         self._lane.abandon(cycle)
                 else:

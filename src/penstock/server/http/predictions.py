@@ -6,13 +6,14 @@ The ASGI application and the fast lane both stand on this, so that they cannot a
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
 
 import msgspec
 
 from penstock.errors import CallFailure, ModelUnavailable, TooLarge, Unreadable, UnsupportedMedia
-from penstock.runtime import Flight, Version
-from penstock.server.call import Call, Face, Reply
+from penstock.runtime import Version
+from penstock.server.call import Call, Face
 from penstock.server.failures import HTTP_STATUS, RETRY_AFTER_S
 from penstock.server.http.routes import Route, match
 from penstock.server.predict import Predict
@@ -20,6 +21,7 @@ from penstock.server.protocols import Own, Short
 from penstock.telemetry import trace_of
 
 Header = tuple[bytes, bytes]
+C = TypeVar("C", bound=Call)
 Headers = list[Header]
 
 _JSON = (b"content-type", b"application/json")
@@ -39,7 +41,8 @@ class Predictions:
     """The routes that run a model. One per worker, on its event loop."""
 
     def __init__(self, predict: Predict, *, max_body_bytes: int, deadline_ms: int) -> None:
-        self._predict = predict
+        self.start = predict.start
+        """Sends a call with its body down the hot path; its `done` gets it back."""
         self.intake = predict.intake
         self.max_body_bytes = max_body_bytes
         self._deadline_ns = deadline_ms * 1_000_000
@@ -59,10 +62,10 @@ class Predictions:
         face = self._faces.get(route.answer)
         return None if face is None else (face, names)
 
-    def call(self, face: Face, names: Mapping[str, str], headers: Iterable[Header]) -> Call:
-        """The call that a request's head announces; what is wrong with the head is its `failure`. The body is empty."""
+    def call(self, face: Face, names: Mapping[str, str], headers: Iterable[Header], *, kind: type[C]) -> C:
+        """The call that a request's head announces, without its body; what is wrong with the head is its `failure`."""
         arrived_ns = time.monotonic_ns()
-        call = Call(face, b"", arrived_ns)
+        call = kind(face, b"", arrived_ns)
         call.deadline_ns = arrived_ns + self._deadline_ns
         call.model = names.get("model")
         call.alias = names.get("alias")
@@ -71,13 +74,10 @@ class Predictions:
         _read_headers(call, headers, self.max_body_bytes)
         return call
 
-    def start(self, call: Call, done: Callable[[Reply], None]) -> None:
-        """Send a call with its body down the hot path; `done` gets the reply, once it is recorded."""
-        Flight(self._predict(call), done).go()
 
-
-def response_of(call: Call, reply: Reply) -> Response:
-    """The response to a call."""
+def response_of(call: Call) -> Response:
+    """The response to a finished call."""
+    reply = call.reply
     headers = [_JSON] if reply.model is None else answer_headers(reply.model)
     headers.append((b"x-penstock-request-id", reply.request_id.encode()))
     if call.client_id is not None:

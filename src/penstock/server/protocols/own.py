@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any, Final
 
 import msgspec
@@ -12,7 +11,7 @@ from penstock.errors import CallFailure, Unreadable
 from penstock.schema import Check
 from penstock.server.call import Asked, Call, Reader, Reply
 from penstock.server.failures import error_body
-from penstock.server.protocols.reading import Located, generic, read_checked, require_rows
+from penstock.server.protocols.reading import Located, checked, generic, require_rows
 
 _ANSWER: Final = b'%b,"request_id":"%b","predictions":%b,"latency_ms":%.3f}'
 
@@ -38,36 +37,33 @@ class Own:
             ],
             forbid_unknown_fields=True,
         )
-        decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(body_type)
+        decode, is_final = msgspec.json.Decoder(body_type).decode, check.is_final
 
         def read(body: bytes) -> Asked:
-            asked = decoder.decode(body)
+            asked: Any = decode(body)
             if (asked.instances is UNSET) is (asked.columns is UNSET):
                 raise Unreadable('send either "instances" (a list of rows) or "columns" (a list of values per field)')
             rows = asked.instances if asked.columns is UNSET else check.rows_of_table(asked.columns)
-            require_rows(len(rows), max_rows, "$.instances")
+            if not 0 < len(rows) <= max_rows:
+                require_rows(len(rows), max_rows, "$.instances")
+            if is_final:
+                return Asked(rows, asked.key)
             batch = check.settle(rows)
-            return Asked(batch.rows, key=asked.key, raw=_sent(body, len(rows)) if batch.changed else None)
+            return Asked(batch.rows, asked.key, _sent(body, len(rows)) if batch.changed else None)
 
-        return lambda body: read_checked(body, read, check=check, locate=_located)
+        return checked(read, check=check, locate=_located)
 
     def answer(self, reply: Reply) -> bytes:
         """The body of an answer: `{"model", "version", "digest", "request_id", "predictions", "latency_ms"}`,
         and where the model did not run for it `"fallback"` or `"cached"`.
         """
-        model = reply.answerer
-        opening = _opening(model.name, model.version, model.digest)
-        body = _ANSWER % (opening, reply.request_id.encode(), bytes(reply.encoded), reply.latency_ms)
+        model = reply.model or reply.answerer
+        body = _ANSWER % (model.identity, reply.request_id.encode(), reply.encoded, reply.latency_ms)
         return body if reply.fallback is None and not reply.is_cached else _marked(body, reply)
 
     def refusal(self, failure: CallFailure, request_id: str) -> bytes:
         """The body of a refusal or failure."""
         return error_body(failure, request_id)
-
-
-@functools.lru_cache(1024)
-def _opening(model: str, version: int, digest: str) -> bytes:
-    return msgspec.json.encode({"model": model, "version": version, "digest": digest})[:-1]
 
 
 def _marked(body: bytes, reply: Reply) -> bytes:

@@ -9,7 +9,7 @@ import msgspec
 
 from penstock.errors import SchemaViolation, TooLarge, Unreadable, Violation
 from penstock.schema import Check, Form
-from penstock.server.call import Asked
+from penstock.server.call import Asked, Reader
 
 Located = tuple[Any, str, Form]
 """Rows in a generically decoded body, their JSON path, and the form they have."""
@@ -18,25 +18,25 @@ _CUT = "Input data was truncated"
 _MALFORMED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
-def read_checked(
-    body: bytes, read: Callable[[bytes], Asked], *, check: Check, locate: Callable[[Any], Located | None]
-) -> Asked:
-    """What `read` makes of the body; when its types do not fit, the slow walk over the rows that `locate` finds.
+def checked(read: Reader, *, check: Check, locate: Callable[[Any], Located | None]) -> Reader:
+    """What `read` makes of a body; when its types do not fit, the slow walk over the rows that `locate` finds.
 
     Raises Unreadable for what is no JSON, no UTF-8, nested too deep or another envelope, and SchemaViolation naming
     every place where the rows break the schema.
     """
-    try:
-        return read(body)
-    except msgspec.ValidationError:
-        return _read_again(generic(body), read, check=check, locate=locate)
-    except _MALFORMED as error:
-        raise unreadable(error, body) from None
+
+    def read_checked(body: bytes) -> Asked:
+        try:
+            return read(body)
+        except msgspec.ValidationError:
+            return _read_again(generic(body), read, check=check, locate=locate)
+        except _MALFORMED as error:
+            raise unreadable(error, body) from None
+
+    return read_checked
 
 
-def _read_again(
-    objects: Any, read: Callable[[bytes], Asked], *, check: Check, locate: Callable[[Any], Located | None]
-) -> Asked:
+def _read_again(objects: Any, read: Reader, *, check: Check, locate: Callable[[Any], Located | None]) -> Asked:
     located = locate(objects)
     findings = None if located is None else check.violations(*located)
     if findings is not None and findings.total:

@@ -16,7 +16,7 @@ from penstock.schema import Check
 from penstock.schema.prediction import Prediction
 from penstock.server.call import Asked, Call, Reader, Reply
 from penstock.server.failures import error_body
-from penstock.server.protocols.reading import Located, generic, read_checked, require_rows, unreadable
+from penstock.server.protocols.reading import Located, checked, generic, require_rows, unreadable
 
 _SPACE = b" \t\r\n"
 
@@ -89,7 +89,7 @@ class Short:
             batch = check.settle(rows)
             return Asked(batch.rows, raw=_sent(features) if batch.changed else None)
 
-        return lambda features: read_checked(features, read, check=check, locate=_located)
+        return checked(read, check=check, locate=_located)
 
     def answer(self, reply: Reply) -> bytes:
         """The body of an answer."""

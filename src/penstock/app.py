@@ -70,7 +70,6 @@ def serve(
         def started() -> None:
             url = url_of(listener)
             on_start(Started(url, 0, served(parts.models, url), str(parts.log.path), resident_bytes()))
-            notify.tell(READY)
 
         server = TellingServer(parts.config, started, notify)
         parts.runner.run(serve_until_stopped(server, parts.log, [listener]))
@@ -243,14 +242,19 @@ class TellingServer(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, on_start: Callable[[], None], notify: Notify = NOBODY) -> None:
         super().__init__(config)
         self._on_start = on_start
-        self.notify = notify
+        self._notify = notify
+        self._alive: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._on_start()
+        self._notify.tell(READY)
+        self._alive = asyncio.create_task(self._notify.tell_alive())
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self.notify.tell(STOPPING)
+        if self._alive is not None:
+            self._alive.cancel()
+        self._notify.tell(STOPPING)
         await super().shutdown(sockets)
 
 
@@ -260,10 +264,8 @@ async def serve_until_stopped(server: TellingServer, log: AuditLog, listeners: l
     # that comes before uvicorn listens for it must not be lost.
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, server.handle_exit)
-    alive = asyncio.create_task(server.notify.tell_alive())
     async with log:
         await server.serve(sockets=listeners)
-    alive.cancel()
 
 
 def _witness(settings: Settings, worker: int, registry: Registry, stack: contextlib.ExitStack) -> Witness:

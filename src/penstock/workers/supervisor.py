@@ -71,6 +71,7 @@ class Supervisor:
         self._listener = listener
         self._on_start = on_start
         self._notify = notify
+        self._tasks: list[asyncio.Task[None]] = []
         self._workers: list[Worker] = []
         self._ended: list[subprocess.Popen[bytes]] = []  # to be reaped
         self._dead = Registry()
@@ -99,11 +100,11 @@ class Supervisor:
         self._loop.add_signal_handler(signal.SIGINT, self._stop)
         self._loop.add_signal_handler(signal.SIGHUP, lambda: self._loop.create_task(self._roll()))
         self._natives.start()
-        tasks = [self._loop.create_task(self._watch()), self._loop.create_task(self._notify.tell_alive())]
+        self._tasks = [self._loop.create_task(self._watch())]
         await self._stopped.wait()
-        self._notify.tell(STOPPING)
-        for task in tasks:
+        for task in self._tasks:
             task.cancel()
+        self._notify.tell(STOPPING)
         await self._end_all()
         if self._failure is not None:
             raise PenstockError(self._failure)
@@ -153,6 +154,7 @@ class Supervisor:
             url = url_of(self._listener)
             self._on_start(Started(url, self._count, ready.models, ready.segment, ready.resident_bytes))
             self._notify.tell(READY)
+            self._tasks.append(self._loop.create_task(self._notify.tell_alive()))
         self._accept_if_possible()
 
     def _give_up(self, worker: Worker, failed: Failed) -> None:

@@ -21,12 +21,14 @@ ANONYMOUS = "anonymous"
 class Asked(msgspec.Struct, frozen=True):
     """What a caller asks of a model, read and checked: row structs of `check.row`, in order.
 
-    `raw` is the rows as they came, and only there when the check changed something (a default, a mapping).
+    `raw` is the rows as they came, and only there when the check changed something (a default, a mapping). `wish` is
+    what the protocol's own answer depends on (outputs that were asked for, their form); nobody else looks at it.
     """
 
     rows: Sequence[Any]
     key: str | None = None
     raw: list[Any] | None = None
+    wish: Any = None
 
 
 Reader = Callable[[bytes], Asked]
@@ -47,6 +49,11 @@ class Face(Protocol):
     """A protocol: bytes to `Asked`, reply or failure to bytes. Pure, and without logic of its own."""
 
     name: str
+    reads: bytes
+    """The media type of its requests."""
+
+    writes: bytes
+    """The media type of its answers and refusals, unless `Reply.headers` says otherwise."""
 
     def open(self, call: Call) -> bytes:
         """The bytes for the reader, out of the body; what the envelope asks for is set in `call`. Raises Unreadable."""
@@ -56,8 +63,8 @@ class Face(Protocol):
         """A function that reads those bytes for one schema; compiled once per loaded version."""
         ...
 
-    def answer(self, reply: Reply) -> bytes:
-        """The body of an answer."""
+    def answer(self, call: Call) -> bytes:
+        """The body of the answer to `call`, which has its `asked` and its `reply`."""
         ...
 
     def refusal(self, failure: CallFailure, request_id: str) -> bytes:
@@ -114,7 +121,8 @@ class Reply:
     """What the hot path gives back: an answer, or a `failure`.
 
     `encoded` is the JSON text of the list of predictions: the same bytes that the record holds. `fallback` says what
-    answered in place of the model that was asked, `is_cached` that the response cache did.
+    answered in place of the model that was asked, `is_cached` that the response cache did. `headers` are set by the
+    protocol's `answer`, where its answer needs more than `Face.writes` says.
     """
 
     model: Version | None = None
@@ -124,6 +132,7 @@ class Reply:
     latency_ms = 0.0
     fallback: FellBack | None = None
     is_cached = False
+    headers: Sequence[tuple[bytes, bytes]] = ()
 
     def __init__(self, request_id: str, at: datetime) -> None:
         self.request_id = request_id

@@ -13,13 +13,16 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from penstock.errors import Overloaded
 from penstock.runtime import Version
 from penstock.server.call import Call
-from penstock.server.http.predictions import Header, Headers, Predictions, answer_headers, response_of
+from penstock.server.http.predictions import Header, Headers, Predictions, response_of, version_headers
 
 MAX_BODY_BYTES: Final = 65_536
 """Larger bodies take the ASGI path, which stops reading when they come faster than they are taken."""
 
 ODD_HEADERS: Final = frozenset({b"expect", b"origin", b"transfer-encoding", b"upgrade"})
 """A request with one of these takes the ASGI path."""
+
+_FACES: Final = frozenset({"penstock", "short", "short-batch"})
+"""The protocols on the lane: ours, whose answers are JSON and need no headers of their own."""
 
 MAX_HEADS: Final = 1024
 MAX_HEAD_BYTES: Final = 2048
@@ -75,7 +78,9 @@ class Lane:
         if b"%" in url or b"?" in url or not length.isdigit() or len(length) > 5 or int(length) > MAX_BODY_BYTES:
             return None
         found = self._predictions.find("POST", url.decode("latin-1"))
-        return None if found is None else self._predictions.call(*found, headers, kind=LaneCall)
+        if found is None or found[0].name not in _FACES:
+            return None
+        return self._predictions.call(*found, headers, kind=LaneCall)
 
     def known(self, data: bytes) -> LaneCall | None:
         """The call that `data` is, if it is one whole request and its head is known."""
@@ -133,7 +138,7 @@ class Lane:
         is_plain = reply.failure is None and reply.fallback is None and not reply.is_cached and call.client_id is None
         if is_plain and call.keep_alive and model is not None:
             opening = self._openings.get(model) or self._open(model)
-            body = call.face.answer(reply)
+            body = call.face.answer(call)
             return _ANSWER % (opening, reply.request_id.encode(), len(body), body)
         response = response_of(call)
         if (b"connection", b"close") in response.headers:
@@ -145,7 +150,8 @@ class Lane:
 
     def _open(self, model: Version) -> bytes:
         """The head of a plain answer of `model`, up to what differs from call to call."""
-        opening = STATUS_LINE[200] + self._encoded_defaults + _lines(answer_headers(model))
+        headers = [(b"content-type", b"application/json"), *version_headers(model)]
+        opening = STATUS_LINE[200] + self._encoded_defaults + _lines(headers)
         self._openings[model] = opening
         return opening
 

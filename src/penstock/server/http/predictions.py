@@ -24,7 +24,6 @@ Header = tuple[bytes, bytes]
 C = TypeVar("C", bound=Call)
 Headers = list[Header]
 
-_JSON = (b"content-type", b"application/json")
 _MAX_CLIENT_ID = 128
 _MAX_DIGITS = 18
 
@@ -78,7 +77,10 @@ class Predictions:
 def response_of(call: Call) -> Response:
     """The response to a finished call."""
     reply = call.reply
-    headers = [_JSON] if reply.model is None else answer_headers(reply.model)
+    answered = call.face.answer(call) if reply.failure is None else b""
+    headers = [(b"content-type", call.face.writes)] if not reply.headers else [*reply.headers]
+    if reply.model is not None:
+        headers += version_headers(reply.model)
     headers.append((b"x-penstock-request-id", reply.request_id.encode()))
     if call.client_id is not None:
         headers.append((b"x-request-id", call.client_id.encode()))
@@ -87,14 +89,14 @@ def response_of(call: Call) -> Response:
     if reply.is_cached:
         headers.append((b"x-penstock-cache", b"hit"))
     if reply.failure is None:
-        return Response(200, headers, call.face.answer(reply))
+        return Response(200, headers, answered)
     headers += failure_headers(reply.failure)
     return Response(HTTP_STATUS[type(reply.failure)], headers, call.face.refusal(reply.failure, reply.request_id))
 
 
-def answer_headers(model: Version) -> Headers:
-    """The headers that all answers of a version have in common."""
-    return [_JSON, (b"x-penstock-model", model.name.encode()), (b"x-penstock-version", b"%d" % model.version)]
+def version_headers(model: Version) -> Headers:
+    """The headers that name the version that answered."""
+    return [(b"x-penstock-model", model.name.encode()), (b"x-penstock-version", b"%d" % model.version)]
 
 
 def failure_headers(failure: CallFailure) -> Headers:

@@ -20,6 +20,7 @@ class Own:
     """Bytes to `Asked`, reply or failure to bytes."""
 
     name = "penstock"
+    reads = writes = b"application/json"
 
     def open(self, call: Call) -> bytes:
         """The whole body: model, version and alias are in the path."""
@@ -53,10 +54,11 @@ class Own:
 
         return checked(read, check=check, locate=_located)
 
-    def answer(self, reply: Reply) -> bytes:
+    def answer(self, call: Call) -> bytes:
         """The body of an answer: `{"model", "version", "digest", "request_id", "predictions", "latency_ms"}`,
         and where the model did not run for it `"fallback"` or `"cached"`.
         """
+        reply = call.reply
         model = reply.model or reply.answerer
         body = _ANSWER % (model.identity, reply.request_id.encode(), reply.encoded, reply.latency_ms)
         return body if reply.fallback is None and not reply.is_cached else _marked(body, reply)

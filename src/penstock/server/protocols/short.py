@@ -14,7 +14,7 @@ import msgspec
 from penstock.errors import CallFailure, Unreadable
 from penstock.schema import Check
 from penstock.schema.prediction import Prediction
-from penstock.server.call import Asked, Call, Reader, Reply
+from penstock.server.call import Asked, Call, Reader
 from penstock.server.failures import error_body
 from penstock.server.protocols.reading import Located, checked, generic, require_rows, unreadable
 
@@ -60,6 +60,8 @@ _ENVELOPE = msgspec.json.Decoder(ShortBody)
 class Short:
     """Bytes to `Asked`, reply or failure to bytes; `is_batch` answers with a list even for one row."""
 
+    reads = writes = b"application/json"
+
     def __init__(self, *, is_batch: bool) -> None:
         self.name = "short-batch" if is_batch else "short"
         self._is_batch = is_batch
@@ -91,8 +93,9 @@ class Short:
 
         return checked(read, check=check, locate=_located)
 
-    def answer(self, reply: Reply) -> bytes:
+    def answer(self, call: Call) -> bytes:
         """The body of an answer."""
+        reply = call.reply
         version = reply.answerer.version
         if len(reply.predictions) == 1 and not self._is_batch:
             only = reply.predictions[0]

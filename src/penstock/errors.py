@@ -5,6 +5,7 @@ PenstockError
 │   ├── Unreadable              the bytes are not what the protocol reads (JSON, UTF-8, envelope)
 │   ├── TooLarge                body, rows or nesting above a limit
 │   ├── UnsupportedMedia        a content type that this route does not read
+│   ├── NotAcceptable           the caller accepts no form of answer that this route has
 │   ├── SchemaViolation         rows that break the model's schema; carries every violation
 │   ├── NotFound                unknown route, model, version or alias
 │   ├── MethodNotAllowed        a known route, asked in another way
@@ -76,6 +77,12 @@ class UnsupportedMedia(CallFailure):
     """The content type is not one that this route reads."""
 
     code = "unsupported_media_type"
+
+
+class NotAcceptable(CallFailure):
+    """The caller accepts no content type that this route answers with."""
+
+    code = "not_acceptable"
 
 
 class SchemaViolation(CallFailure):

@@ -115,7 +115,7 @@ async def _answered(app: HttpApp, asked: Asked) -> Told:
 def check(ask: Ask, asked: Asked) -> Told:
     """Never a 500; a call for a prediction has exactly one record, under the id of its reply."""
     told = ask(asked)
-    assert told.status in {200, 204, 400, 404, 405, 413, 415, 422, 504}
+    assert told.status in {200, 204, 400, 404, 405, 406, 413, 415, 422, 504}
     found = match(asked.method, asked.path)
     if isinstance(found, tuple) and found[0].answer in PREDICT:
         [record] = told.records

@@ -15,6 +15,7 @@ WIRE = {
     "unreadable": 400,
     "not_found": 404,
     "method_not_allowed": 405,
+    "not_acceptable": 406,
     "too_large": 413,
     "unsupported_media_type": 415,
     "schema_violation": 422,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -50,10 +50,10 @@ class Face(Protocol):
 
     name: str
     reads: bytes
-    """The media type of its requests."""
+    """The media type of its requests; `*/*` for a protocol whose callers name any, or none."""
 
     writes: bytes
-    """The media type of its answers and refusals, unless `Reply.headers` says otherwise."""
+    """The media type of its answers, unless `Reply.headers` says otherwise."""
 
     def open(self, call: Call) -> bytes:
         """The bytes for the reader, out of the body; what the envelope asks for is set in `call`. Raises Unreadable."""
@@ -87,6 +87,8 @@ class Call(Ticket):
     principal = ANONYMOUS
     failure: CallFailure | None = None
     trace: Trace | None = None
+    headers: Mapping[bytes, bytes] = {}
+    """The request's headers, names in lower case, for faces whose protocol speaks in them; empty on the fast lane."""
 
     reply: Reply
     served: Served | None = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -13,6 +15,7 @@ HTTP_STATUS: Final[dict[type[CallFailure], int]] = {
     errors.Unreadable: 400,
     errors.NotFound: 404,
     errors.MethodNotAllowed: 405,
+    errors.NotAcceptable: 406,
     errors.TooLarge: 413,
     errors.UnsupportedMedia: 415,
     errors.SchemaViolation: 422,
@@ -47,6 +50,41 @@ def error_body(failure: CallFailure, request_id: str | None) -> bytes:
     """The JSON error body of `failure`."""
     violations = failure.violations if isinstance(failure, SchemaViolation) else None
     return msgspec.json.encode(ErrorBody(ErrorDetail(failure.code, str(failure), request_id, violations)))
+
+
+def plain_error(failure: CallFailure, request_id: str | None) -> bytes:
+    """`{"error": text}`, as the Open Inference Protocol and TensorFlow Serving have it, every violation in the text."""
+    return msgspec.json.encode({"error": _told(failure)})
+
+
+def coded_error(failure: CallFailure, request_id: str | None) -> bytes:
+    """`{"error_code": …, "message": …}`, as MLflow has it."""
+    code = _ERROR_CODES.get(HTTP_STATUS[type(failure)], "BAD_REQUEST" if is_refusal(failure) else "INTERNAL_ERROR")
+    return msgspec.json.encode({"error_code": code, "message": _told(failure)})
+
+
+def refusal_body(path: str, failure: CallFailure, request_id: str | None) -> bytes:
+    """The error body of the protocol that `path` belongs to, where no face is known: no such path, another method."""
+    shape = next((shape for pattern, shape in _SHAPES if pattern.fullmatch(path)), error_body)
+    return shape(failure, request_id)
+
+
+_ERROR_CODES: Final = {404: "RESOURCE_DOES_NOT_EXIST", 503: "TEMPORARILY_UNAVAILABLE"}
+"""MLflow's names by status, where they are not those of every 4xx or 5xx."""
+
+_SHAPES: Final[tuple[tuple[re.Pattern[str], Callable[[CallFailure, str | None], bytes]], ...]] = (
+    (re.compile(r"/v2(/.*)?"), plain_error),
+    (re.compile(r"/v1/models/[^/]+(/.*)?(:[a-z]+|/metadata)"), plain_error),
+    (re.compile(r"/(invocations|ping|version)"), coded_error),
+)
+
+
+def _told(failure: CallFailure) -> str:
+    """The message, for bodies that have nothing else; with all violations, of which `str(failure)` has the first."""
+    if not isinstance(failure, SchemaViolation) or len(failure.violations) < 2:
+        return str(failure)
+    more = failure.total - len(failure.violations)
+    return "; ".join(map(str, failure.violations)) + (f" (and {more} more)" if more else "")
 
 
 def is_refusal(failure: CallFailure) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 
 from penstock.errors import CallFailure, Overloaded, TooLarge
 from penstock.server.call import Call
-from penstock.server.failures import HTTP_STATUS, error_body
+from penstock.server.failures import HTTP_STATUS, refusal_body
 from penstock.server.http.cors import Cors
 from penstock.server.http.pages import Pages
 from penstock.server.http.predictions import Headers, Predictions, failure_headers, response_of, too_large
@@ -40,12 +40,18 @@ class HttpApp:
         if isinstance(found, CallFailure):
             await self._refuse(scope, send, found)
             return
-        asked = self._predictions.face_of(*found)
+        asked = self._predictions.faces_of(*found)
         if asked is not None:
-            await self._answer(scope, receive, send, self._predictions.call(*asked, scope["headers"], kind=Call))
-        else:
+            call = self._predictions.call(*asked, scope["headers"], kind=Call)
+            call.headers = dict(scope["headers"])
+            await self._answer(scope, receive, send, call)
+            return
+        try:
             page = await self._pages.page(found[0].answer, found[1])
-            await _send(send, page.status, [*page.headers, *self._cors.headers(scope)], page.body)
+        except CallFailure as failure:
+            await self._refuse(scope, send, failure)
+            return
+        await _send(send, page.status, [*page.headers, *self._cors.headers(scope)], page.body)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send, call: Call) -> None:
         if not isinstance(call.failure, TooLarge):
@@ -68,7 +74,7 @@ class HttpApp:
             await _send(send, 204, preflight, b"")
             return
         headers = [(b"content-type", b"application/json"), *failure_headers(failure), *self._cors.headers(scope)]
-        await _send(send, HTTP_STATUS[type(failure)], headers, error_body(failure, None))
+        await _send(send, HTTP_STATUS[type(failure)], headers, refusal_body(scope["path"], failure, None))
 
 
 async def read_body(receive: Receive, limit_bytes: int, intake: Intake) -> bytes:

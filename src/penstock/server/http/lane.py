@@ -18,7 +18,7 @@ from penstock.server.http.predictions import Header, Headers, Predictions, respo
 MAX_BODY_BYTES: Final = 65_536
 """Larger bodies take the ASGI path, which stops reading when they come faster than they are taken."""
 
-ODD_HEADERS: Final = frozenset({b"expect", b"origin", b"transfer-encoding", b"upgrade"})
+ODD_HEADERS: Final = frozenset({b"content-encoding", b"expect", b"origin", b"transfer-encoding", b"upgrade"})
 """A request with one of these takes the ASGI path."""
 
 _FACES: Final = frozenset({"penstock", "short", "short-batch"})
@@ -78,9 +78,10 @@ class Lane:
         if b"%" in url or b"?" in url or not length.isdigit() or len(length) > 5 or int(length) > MAX_BODY_BYTES:
             return None
         found = self._predictions.find("POST", url.decode("latin-1"))
-        if found is None or found[0].name not in _FACES:
+        if found is None or found[0][0].name not in _FACES:
             return None
-        return self._predictions.call(*found, headers, kind=LaneCall)
+        call = self._predictions.call(*found, headers, kind=LaneCall)
+        return call if call.face is found[0][0] else None
 
     def known(self, data: bytes) -> LaneCall | None:
         """The call that `data` is, if it is one whole request and its head is known."""

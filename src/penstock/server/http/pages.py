@@ -10,12 +10,10 @@ from typing import Any
 
 import msgspec
 
-from penstock.errors import NotFound
 from penstock.routing import CHAMPION, RoutingTable
 from penstock.runtime import Host, Version
 from penstock.schema.json_schema import example_row, json_schema
 from penstock.server.docs_page import DOCS_HEADERS, docs_page
-from penstock.server.failures import HTTP_STATUS, error_body
 from penstock.server.openapi import ModelDoc, openapi_document
 from penstock.telemetry import CONTENT_TYPE
 
@@ -59,14 +57,11 @@ class Pages:
         }
 
     async def page(self, name: str, names: Mapping[str, str]) -> Page:
-        """The page called `name` in the route table; `names` are the parts of its path."""
+        """The page called `name` in the route table; `names` are the parts of its path. Raises NotFound."""
         if name == METRICS:
             text = await self._metrics_text()
             return Page(text.encode(), headers=((b"content-type", CONTENT_TYPE.encode()),))
-        try:
-            return self._answers[name](names)
-        except NotFound as failure:
-            return Page(error_body(failure, None), HTTP_STATUS[type(failure)])
+        return self._answers[name](names)
 
     def _health(self, names: Mapping[str, str]) -> Page:
         loaded = bool(self._host.table.models)

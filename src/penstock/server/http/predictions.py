@@ -6,7 +6,7 @@ The ASGI application and the fast lane both stand on this, so that they cannot a
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -15,6 +15,7 @@ from penstock.errors import CallFailure, ModelUnavailable, TooLarge, Unreadable,
 from penstock.runtime import Version
 from penstock.server.call import Call, Face
 from penstock.server.failures import HTTP_STATUS, RETRY_AFTER_S
+from penstock.server.http.media import choose
 from penstock.server.http.routes import Route, match
 from penstock.server.predict import Predict
 from penstock.server.protocols import Own, Short
@@ -23,9 +24,13 @@ from penstock.telemetry import trace_of
 Header = tuple[bytes, bytes]
 C = TypeVar("C", bound=Call)
 Headers = list[Header]
+Way = tuple[Sequence[Face], Mapping[str, str]]
+"""What a route's path leads to: its faces, and the names in the path."""
 
+_JSON = b"application/json"  # every protocol refuses in it
 _MAX_CLIENT_ID = 128
 _MAX_DIGITS = 18
+_MAX_NAME = 64
 
 
 class Response(msgspec.Struct, frozen=True):
@@ -45,32 +50,33 @@ class Predictions:
         self.intake = predict.intake
         self.max_body_bytes = max_body_bytes
         self._deadline_ns = deadline_ms * 1_000_000
-        self._faces: dict[str, Face] = {
-            "predict": Own(),
-            "short": Short(is_batch=False),
-            "short_batch": Short(is_batch=True),
+        # Several faces of a route: `media.choose` takes one by Content-Type and Accept, the first by default.
+        self._faces: dict[str, Sequence[Face]] = {
+            "predict": (Own(),),
+            "short": (Short(is_batch=False),),
+            "short_batch": (Short(is_batch=True),),
         }
 
-    def find(self, method: str, path: str) -> tuple[Face, Mapping[str, str]] | None:
-        """The protocol and the names in the path of a prediction's route; None for every other request."""
+    def find(self, method: str, path: str) -> Way | None:
+        """The faces and the names in the path of a prediction's route; None for every other request."""
         found = match(method, path)
-        return None if isinstance(found, CallFailure) else self.face_of(*found)
+        return None if isinstance(found, CallFailure) else self.faces_of(*found)
 
-    def face_of(self, route: Route, names: Mapping[str, str]) -> tuple[Face, Mapping[str, str]] | None:
+    def faces_of(self, route: Route, names: Mapping[str, str]) -> Way | None:
         """As `find`, for a route that is already found."""
-        face = self._faces.get(route.answer)
-        return None if face is None else (face, names)
+        faces = self._faces.get(route.answer)
+        return None if faces is None else (faces, names)
 
-    def call(self, face: Face, names: Mapping[str, str], headers: Iterable[Header], *, kind: type[C]) -> C:
+    def call(self, faces: Sequence[Face], names: Mapping[str, str], headers: Iterable[Header], *, kind: type[C]) -> C:
         """The call that a request's head announces, without its body; what is wrong with the head is its `failure`."""
         arrived_ns = time.monotonic_ns()
-        call = kind(face, b"", arrived_ns)
+        call = kind(faces[0], b"", arrived_ns)
         call.deadline_ns = arrived_ns + self._deadline_ns
         call.model = names.get("model")
         call.alias = names.get("alias")
         if "version" in names:
             _set_version(call, names["version"])
-        _read_headers(call, headers, self.max_body_bytes)
+        _read_headers(call, headers, faces, self.max_body_bytes)
         return call
 
 
@@ -78,7 +84,8 @@ def response_of(call: Call) -> Response:
     """The response to a finished call."""
     reply = call.reply
     answered = call.face.answer(call) if reply.failure is None else b""
-    headers = [(b"content-type", call.face.writes)] if not reply.headers else [*reply.headers]
+    kind = call.face.writes if reply.failure is None else _JSON
+    headers = [(b"content-type", kind)] if not reply.headers else [*reply.headers]
     if reply.model is not None:
         headers += version_headers(reply.model)
     headers.append((b"x-penstock-request-id", reply.request_id.encode()))
@@ -125,36 +132,34 @@ def _set_version(call: Call, version: str) -> None:
         call.failure = Unreadable(f"a version is a number such as 3, not {version!r}")
 
 
-def _read_headers(call: Call, headers: Iterable[Header], limit_bytes: int) -> None:
+def _read_headers(call: Call, headers: Iterable[Header], faces: Sequence[Face], limit_bytes: int) -> None:
+    content_type = accept = length = None
     for name, value in headers:
         if name == b"content-type":
-            if value != b"application/json" and not _is_json(value):
-                call.failure = UnsupportedMedia(
-                    f"this route reads application/json, not {value[:80].decode('latin-1')}: "
-                    f"send the header Content-Type: application/json"
-                )
+            content_type = value
+        elif name == b"accept":
+            accept = value if accept is None else accept + b"," + value
         elif name == b"content-length":
-            # Known before the body comes, so that a caller who waits for "100 Continue" need not send it.
-            if value.isdigit() and (len(value) > _MAX_DIGITS or int(value) > limit_bytes):
-                call.failure = too_large(limit_bytes)
-                return
+            length = value
         elif name == b"content-encoding":
             if value.lower() != b"identity":
                 call.failure = UnsupportedMedia(
                     f"this route reads bodies as they are, not packed with {value[:80].decode('latin-1')}: "
                     f"send the body without Content-Encoding"
                 )
+        elif name == b"x-penstock-model" and call.model is None:
+            call.model = value[: _MAX_NAME + 1].decode("latin-1")
         elif name == b"x-request-id":
             call.client_id = _client_id(value)
         elif name == b"x-deadline-ms":
             _set_deadline(call, value)
         elif name == b"traceparent":
             call.trace = None if call.trace is not None else trace_of(value)  # two of them are none
-
-
-def _is_json(content_type: bytes) -> bool:
-    """Whether a Content-Type is JSON, with parameters such as a charset or without."""
-    return content_type.partition(b";")[0].strip().lower() == b"application/json"
+    call.face, failure = choose(faces, content_type, accept)
+    call.failure = failure or call.failure
+    # Known before the body comes, so that a caller who waits for "100 Continue" need not send it.
+    if length is not None and length.isdigit() and (len(length) > _MAX_DIGITS or int(length) > limit_bytes):
+        call.failure = too_large(limit_bytes)
 
 
 def _client_id(value: bytes) -> str | None:

@@ -6,11 +6,14 @@ import os
 import random
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 _NODE_BITS = 48
 _NODE_END = 1 << _NODE_BITS
 _NODE_LEAST = 1 << 44  # twelve hexadecimal digits, without filling up
 _STEP_BITS = 24
+_SEED_BYTES = 16
+_POOL_BYTES = 128 * _SEED_BYTES  # a system call for as many milliseconds
 
 
 class RequestIds:
@@ -26,13 +29,21 @@ class RequestIds:
         self._clock_ns = clock_ns
         self._steps = random.Random(os.urandom(32))
         self._ms = -1
+        self._clock_ms = -1
+        self.at = datetime.fromtimestamp(0, UTC)
+        """When the last id was made, by the clock, to the millisecond."""
         self._node = _NODE_END
         self._prefix = ""
+        self._random = b""
+        self._used = 0
         os.register_at_fork(after_in_child=self._forget)
 
     def next(self) -> str:
         """A new id in the canonical form of 36 characters."""
         ms = self._clock_ns() // 1_000_000
+        if ms != self._clock_ms:
+            self._clock_ms = ms
+            self.at = datetime.fromtimestamp(ms / 1e3, UTC)
         if ms > self._ms:
             self._draw(ms)
         else:
@@ -43,7 +54,10 @@ class RequestIds:
 
     def _draw(self, ms: int) -> None:
         """Begin the millisecond `ms` with fresh random bits."""
-        seed = int.from_bytes(os.urandom(16))
+        if self._used >= len(self._random):
+            self._random, self._used = os.urandom(_POOL_BYTES), 0
+        seed = int.from_bytes(self._random[self._used : self._used + _SEED_BYTES])
+        self._used += _SEED_BYTES
         self._ms = ms
         self._node = _NODE_LEAST + (seed & (_NODE_END // 2 - 1))
         rand_a = (seed >> 64) & 0xFFF
@@ -54,4 +68,5 @@ class RequestIds:
     def _forget(self) -> None:
         """In a child after a fork: nothing of what the parent drew may be used again."""
         self._steps.seed(os.urandom(32))
+        self._random = b""
         self._node = _NODE_END

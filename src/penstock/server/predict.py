@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from functools import partial
 from typing import Final, cast
 
@@ -74,7 +73,7 @@ class Predict:
 
     def start(self, call: Call) -> None:
         """Take in `call`; `call.done` gets it back later, with its reply, recorded. Never raises."""
-        reply = call.reply = Reply(self._ids.next(), datetime.now(UTC))
+        reply = call.reply = Reply(self._ids.next(), self._ids.at)
         try:
             if call.failure is not None:
                 raise call.failure
@@ -101,8 +100,7 @@ class Predict:
     def _ran(self, tickets: Sequence[Ticket], results: Results, timing: Timing | None) -> None:
         """What has come of a run. Each call is by itself: what goes wrong with one does not touch the others."""
         answered: list[Call] = []
-        for ticket, result in zip(tickets, results, strict=True):
-            call = cast(Call, ticket)  # nothing else is submitted
+        for call, result in zip(cast(Sequence[Call], tickets), results, strict=True):  # nothing else is submitted
             if timing is None or isinstance(result, CallFailure):
                 self._fail(call, cast(CallFailure, result))
                 continue

@@ -72,7 +72,10 @@ class Http1(HttpToolsProtocol):
         call = lane.known(data)
         if call is not None:
             self.cycle = self._running = call  # type: ignore[assignment]
-            self._start(call)
+            call.done = self._land
+            if self._is_leaving:
+                call.keep_alive = False
+            lane.start(call)
             return
         self._parse(data)
         parsed: Cycle = self.cycle

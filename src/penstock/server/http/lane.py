@@ -51,13 +51,14 @@ class LaneCall(Call):
 class Head(msgspec.Struct, frozen=True):
     """What the parser made of a request's head. The same bytes mean the same again, so they are not parsed again.
 
-    `call` is the first call with it, `patience_ns` its time from arrival to deadline, `length` that of the body.
+    `call` is the first call with it, `patience_ns` its time from arrival to deadline, `length` that of the body. Most
+    name only a model; a `special` one names a version or an alias, too, or ends its connection.
     """
 
     call: LaneCall
     patience_ns: int
     length: int
-    keep_alive: bool
+    is_special: bool
 
 
 class Lane:
@@ -92,8 +93,9 @@ class Lane:
         first, intake, arrived_ns = head.call, self._intake, time.monotonic_ns()
         call = LaneCall(first.face, b"", arrived_ns)
         call.deadline_ns = arrived_ns + head.patience_ns
-        call.model, call.version, call.alias = first.model, first.version, first.alias
-        call.more_body, call.keep_alive = False, head.keep_alive
+        call.model, call.more_body = first.model, False
+        if head.is_special:
+            call.version, call.alias, call.keep_alive = first.version, first.alias, first.keep_alive
         held_bytes = intake.held_bytes + head.length
         if held_bytes <= intake.limit_bytes:
             intake.held_bytes = held_bytes
@@ -126,8 +128,10 @@ class Lane:
             self._heads.clear()
         first = LaneCall(call.face, b"", 0)
         first.model, first.version, first.alias = call.model, call.version, call.alias
+        first.keep_alive = call.keep_alive
+        is_special = (call.version, call.alias, call.keep_alive) != (None, None, True)
         patience_ns = call.deadline_ns - call.arrived_ns
-        self._heads[data[:end]] = Head(first, patience_ns, length=len(call.body), keep_alive=call.keep_alive)
+        self._heads[data[:end]] = Head(first, patience_ns, length=len(call.body), is_special=is_special)
 
     def encoded(self, call: LaneCall, defaults: Headers) -> bytes:
         """The response as bytes; `defaults` are the server's own headers (the date)."""

@@ -28,8 +28,8 @@ class RequestIds:
     def __init__(self, clock_ns: Callable[[], int] = time.time_ns) -> None:
         self._clock_ns = clock_ns
         self._steps = random.Random(os.urandom(32))
+        self._bits = self._steps.getrandbits
         self._ms = -1
-        self._clock_ms = -1
         self.at = datetime.fromtimestamp(0, UTC)
         """When the last id was made, by the clock, to the millisecond."""
         self._node = _NODE_END
@@ -41,16 +41,18 @@ class RequestIds:
     def next(self) -> str:
         """A new id in the canonical form of 36 characters."""
         ms = self._clock_ns() // 1_000_000
-        if ms != self._clock_ms:
-            self._clock_ms = ms
-            self.at = datetime.fromtimestamp(ms / 1e3, UTC)
+        if ms != self._ms:
+            self._turn(ms)
+        node = self._node = self._node + 1 + self._bits(_STEP_BITS)
+        if node >= _NODE_END:
+            self._draw(self._ms + 1)
+        return self._prefix + hex(self._node)[2:]
+
+    def _turn(self, ms: int) -> None:
+        """Another millisecond: the next one, or one that was before and is only noted."""
+        self.at = datetime.fromtimestamp(ms / 1e3, UTC)
         if ms > self._ms:
             self._draw(ms)
-        else:
-            node = self._node = self._node + 1 + self._steps.getrandbits(_STEP_BITS)
-            if node >= _NODE_END:
-                self._draw(self._ms + 1)
-        return self._prefix + hex(self._node)[2:]
 
     def _draw(self, ms: int) -> None:
         """Begin the millisecond `ms` with fresh random bits."""

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, Literal, TypeAlias
 
 import msgspec
+from msgspec.structs import astuple
 
 from penstock.audit.tags import is_plain, tag, untag
 from penstock.errors import SegmentError, Violation
@@ -131,7 +132,8 @@ def write_record(record: Record | Answered, seq: int, buffer: bytearray, opening
     join = len(buffer) - 1
     try:
         _encode_into(record, buffer, join)
-        if buffer.find(b"null", join) >= 0 and not _is_plain(record):
+        nulls = buffer.count(b"null", join)
+        if nulls and nulls != _missing(record.input) and not _is_plain(record):
             _encode_into(_with_tags(record), buffer, join)
     except UnicodeEncodeError:  # lone surrogates, in the contents or in the envelope
         del buffer[start:]
@@ -158,6 +160,14 @@ def read_record(line: bytes) -> Record:
 def _write_tagged(record: Record | Answered, seq: int, buffer: bytearray, opening: bytes) -> None:
     """As `write_record`, by the slow path."""
     buffer.extend(b'{"seq":%d,%b%b\n' % (seq, opening, _encoder.encode(_with_tags(record))[1:]))
+
+
+def _missing(rows: Content) -> int:
+    """How many values of row structs are missing; -1 for anything else."""
+    try:
+        return sum([astuple(row).count(None) for row in rows])
+    except TypeError:
+        return -1
 
 
 def _is_plain(record: Record | Answered) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -306,9 +307,28 @@ def test_content_types_that_are_json(client: httpx.Client, media: str) -> None:
 
 
 def test_a_packed_body(client: httpx.Client) -> None:
-    """A body with a Content-Encoding is 415, not garbage."""
-    answer = client.post(IRIS, content=b"\x1f\x8b", headers={"content-encoding": "gzip"})
+    """A body is unpacked; one that is damaged is 400, one that is packed otherwise 415, not garbage."""
+    body, packed = b'{"instances":[' + ROW + b"]}", {"content-encoding": "gzip"}
+    assert 200 == client.post(IRIS, content=gzip.compress(body), headers=packed).status_code
+    assert (400, "unreadable") == told(client.post(IRIS, content=b"\x1f\x8b", headers=packed))
+    assert (400, "unreadable") == told(client.post(IRIS, content=body, headers=packed))
+    answer = client.post(IRIS, content=body, headers={"content-encoding": "br"})
     assert (415, "unsupported_media_type") == told(answer)
+
+
+def test_who_packs_gets_packed(client: httpx.Client) -> None:
+    """A long answer to a packed request is packed as the caller accepts it; others are not."""
+    body = b'{"instances":[' + b",".join([ROW] * 50) + b"]}"
+    plain = client.post(IRIS, content=body)
+    packed = client.post(IRIS, content=gzip.compress(body), headers={"content-encoding": "gzip"})
+    assert plain.json()["predictions"] == packed.json()["predictions"]
+    assert (None, "gzip") == (plain.headers.get("content-encoding"), packed.headers.get("content-encoding"))
+
+
+def test_an_answer_that_is_not_accepted(client: httpx.Client) -> None:
+    """An Accept that excludes JSON is 406, in JSON all the same."""
+    answer = client.post(IRIS, content=b'{"instances":[' + ROW + b"]}", headers={"accept": "text/html"})
+    assert (406, "not_acceptable") == told(answer)
 
 
 def test_a_body_that_is_too_large_by_its_length(server: Running) -> None:

@@ -9,12 +9,13 @@ import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from penstock.errors import CallFailure, Overloaded, TooLarge
+from penstock.errors import CallFailure, Overloaded, TooLarge, Unreadable
 from penstock.server.call import Call
 from penstock.server.failures import HTTP_STATUS, refusal_body
 from penstock.server.http.cors import Cors
+from penstock.server.http.packing import LEAST_BYTES, answer_coding, coding_of, packed, unpacked
 from penstock.server.http.pages import Pages
-from penstock.server.http.predictions import Headers, Predictions, failure_headers, response_of, too_large
+from penstock.server.http.predictions import Headers, Predictions, Response, failure_headers, response_of, too_large
 from penstock.server.http.routes import match
 from penstock.server.intake import Intake, overloaded
 
@@ -54,10 +55,13 @@ class HttpApp:
         await _send(send, page.status, [*page.headers, *self._cors.headers(scope)], page.body)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send, call: Call) -> None:
+        coding = b"" if call.failure is not None else coding_of(call.headers.get(b"content-encoding", b""))
         if not isinstance(call.failure, TooLarge):
+            limit_bytes, intake = self._predictions.max_body_bytes, self._predictions.intake
             try:
-                call.body = await read_body(receive, self._predictions.max_body_bytes, self._predictions.intake)
-            except (TooLarge, Overloaded) as failure:
+                body = await read_body(receive, limit_bytes, intake)
+                call.body = await unpacked(body, coding, limit_bytes, intake) if coding else body
+            except (TooLarge, Overloaded, Unreadable) as failure:
                 call.failure = failure
             except ConnectionResetError:
                 return  # gone before its request was whole: there is nobody to answer and nothing was asked
@@ -66,6 +70,8 @@ class HttpApp:
         call.done = landed.set_result
         self._predictions.start(call)
         response = response_of(await landed)
+        if coding:
+            response = await _packed(response, call.headers.get(b"accept-encoding", b""))
         await _send(send, response.status, [*response.headers, *self._cors.headers(scope)], response.body)
 
     async def _refuse(self, scope: Scope, send: Send, failure: CallFailure) -> None:
@@ -101,6 +107,15 @@ async def read_body(receive: Receive, limit_bytes: int, intake: Intake) -> bytes
         raise
     intake.held_bytes -= size_bytes
     raise ConnectionResetError
+
+
+async def _packed(response: Response, accept: bytes) -> Response:
+    """The response packed as the caller accepts it: who packs gets packed, if there is enough of it."""
+    coding = answer_coding(accept) if len(response.body) > LEAST_BYTES else b""
+    if not coding:
+        return response
+    headers = [*response.headers, (b"content-encoding", coding), (b"vary", b"Accept-Encoding")]
+    return Response(response.status, headers, await packed(response.body, coding))
 
 
 async def _send(send: Send, status: int, headers: Headers, body: bytes) -> None:

@@ -28,7 +28,7 @@ from penstock.errors import (
 )
 from penstock.runtime import Host, ResponseCache, Results, Served, Ticket, Timing, Took
 from penstock.schema.prediction import Prediction
-from penstock.server.call import Call, Covered, Face, Reply, Spoken
+from penstock.server.call import Call, Covered, Face, NamesOutputs, Reply, Spoken
 from penstock.server.failures import is_refusal
 from penstock.server.intake import Intake
 from penstock.server.measures import Measures
@@ -177,7 +177,11 @@ class Predict:
         """Make what a protocol needs of a loaded version, at its first call."""
         model = served.model
         opening = opening_of(model=model.name, version=model.version, digest=model.digest, protocol=face.name)
-        spoken = Spoken(face.reader(model.check, self._max_rows), Masker(model.schema), opening)
+        if isinstance(face, NamesOutputs):
+            read = face.reader_for(model.check, self._max_rows, model.bundle.outputs)
+        else:
+            read = face.reader(model.check, self._max_rows)
+        spoken = Spoken(read, Masker(model.schema), opening)
         served.spoken[face.name] = spoken
         return spoken
 
@@ -215,6 +219,7 @@ class Predict:
                 return
         except Exception as bug:  # the edge of a call, as above
             failure = self._told(call, bug)
+            call.reply.fallback = None
             if call.covers is not None:
                 self._uncover(call, call.covers)
         call.reply.failure = failure.with_traceback(None)  # which holds frames, and so the call: a circle

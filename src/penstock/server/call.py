@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
 from penstock.audit import FellBack, Masker
+from penstock.bundle.outputs import OutputSpec
 from penstock.errors import CallFailure
 from penstock.runtime import Served, Ticket, Took, Version
 from penstock.schema import Check
@@ -69,6 +70,15 @@ class Face(Protocol):
 
     def refusal(self, failure: CallFailure, request_id: str) -> bytes:
         """The body of a refusal or failure."""
+        ...
+
+
+@runtime_checkable
+class NamesOutputs(Protocol):
+    """A face whose requests say which outputs they want, so that its reader needs to know them."""
+
+    def reader_for(self, check: Check, max_rows: int, spec: OutputSpec | None) -> Reader:
+        """As `Face.reader`; the reader refuses outputs that are none of `spec`'s."""
         ...
 
 

@@ -12,6 +12,7 @@ import msgspec
 
 from penstock.bundle.outputs import OutputSpec
 from penstock.server import openapi_shared as shared
+from penstock.server import openapi_v2 as v2
 
 Json = dict[str, Any]
 
@@ -38,7 +39,7 @@ def openapi_document(models: Sequence[ModelDoc], version: str) -> Json:
     """The document for `models`; `version` is that of Penstock. As long as one model is served, it types the short
     names too.
     """
-    schemas: Json = {**shared.SCHEMAS, **_schemas_of("any", _ANY_ROW, _prediction(None))}
+    schemas: Json = {**shared.SCHEMAS, **v2.SCHEMAS, **_schemas_of("any", _ANY_ROW, _prediction(None))}
     paths: Json = {}
     for model in models:
         schemas |= _schemas_of(model.name, model.row_schema, _prediction(model.outputs))
@@ -52,7 +53,7 @@ def openapi_document(models: Sequence[ModelDoc], version: str) -> Json:
             "description": "Predictions of the models served here. Every answer is recorded before it is given.",
         },
         "servers": [{"url": "/"}],
-        "paths": {**paths, **_paths_by_choice(models), **_short_paths(only), **shared.LOOK_PATHS},
+        "paths": {**paths, **_paths_by_choice(models), **_short_paths(only), **v2.PATHS, **shared.LOOK_PATHS},
         "components": {"schemas": schemas, "parameters": shared.PARAMETERS, "responses": shared.RESPONSES},
     }
 

@@ -15,7 +15,7 @@ from typing import Final, TypeAlias
 
 from penstock.errors import InternalFailure
 from penstock.server.call import Call, Reply
-from penstock.server.failures import HTTP_STATUS, is_refusal
+from penstock.server.failures import http_status, is_refusal
 from penstock.telemetry import CallSpans, Part, SpanSink, Storm, Summary
 from penstock.telemetry.log_lines import FIELDS, way_to
 
@@ -26,6 +26,13 @@ _ROUTES: Final = {
     ("penstock", ""): "/v1/models/{model}/predict",
     ("penstock", "version"): "/v1/models/{model}/versions/{version}/predict",
     ("penstock", "alias"): "/v1/models/{model}/aliases/{alias}/predict",
+    ("v2", ""): "/v2/models/{model}/infer",
+    ("v2", "version"): "/v2/models/{model}/versions/{version}/infer",
+    ("tfserving", ""): "/v1/models/{model}:predict",
+    ("tfserving", "version"): "/v1/models/{model}/versions/{version}:predict",
+    ("tfserving", "alias"): "/v1/models/{model}/labels/{alias}:predict",
+    ("mlflow", ""): "/invocations",
+    ("mlflow-csv", ""): "/invocations",
     ("short", ""): "/predict",
     ("short-batch", ""): "/batch_predict",
 }
@@ -183,7 +190,7 @@ def _attributes(call: Call) -> dict[str, str | int | float | bool]:
     failure, model, route = reply.failure, reply.model, _route(call)
     found: dict[str, str | int | float | bool] = {
         "http.request.method": "POST",
-        "http.response.status_code": 200 if failure is None else HTTP_STATUS[type(failure)],
+        "http.response.status_code": 200 if failure is None else http_status(failure, call.face.name),
         "penstock.request_id": reply.request_id,
         "penstock.protocol": call.face.name,
         "penstock.code": "ok" if failure is None else failure.code,
@@ -202,5 +209,5 @@ def _attributes(call: Call) -> dict[str, str | int | float | bool]:
 
 
 def _route(call: Call) -> str | None:
-    named = "" if call.face.name != "penstock" else "alias" if call.alias else "version" if call.version else ""
-    return _ROUTES.get((call.face.name, named))
+    name, named = call.face.name, "alias" if call.alias else "version" if call.version else ""
+    return _ROUTES.get((name, named)) or _ROUTES.get((name, ""))

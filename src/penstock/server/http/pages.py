@@ -5,20 +5,25 @@ from __future__ import annotations
 import platform
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from importlib import metadata
 from typing import Any
 
 import msgspec
 
+from penstock.errors import NotReady
 from penstock.routing import CHAMPION, RoutingTable
 from penstock.runtime import Host, Version
 from penstock.schema.json_schema import example_row, json_schema
 from penstock.server.docs_page import DOCS_HEADERS, docs_page
 from penstock.server.openapi import ModelDoc, openapi_document
+from penstock.server.protocols.tf_models import TfModels, version_status
+from penstock.server.protocols.v2_models import V2Models
 from penstock.telemetry import CONTENT_TYPE
 
 Headers = tuple[tuple[bytes, bytes], ...]
 _JSON: Headers = ((b"content-type", b"application/json"),)
+_TEXT: Headers = ((b"content-type", b"text/plain; charset=utf-8"),)
 
 
 MetricsText = Callable[[], Awaitable[str]]
@@ -52,8 +57,12 @@ class Pages:
             "models": self._models,
             "model": self._model,
             "info": self._about,
+            "ping": self._ping,
+            "version": lambda names: Page(metadata.version("penstock").encode(), headers=_TEXT),
             "openapi": lambda names: _json(self._document),
             "docs": lambda names: Page(docs_page(self._document), headers=tuple(DOCS_HEADERS)),
+            **{name: partial(_answered, answer) for name, answer in V2Models(host).answers.items()},
+            **{name: partial(_answered, answer) for name, answer in TfModels(host).answers.items()},
         }
 
     async def page(self, name: str, names: Mapping[str, str]) -> Page:
@@ -67,6 +76,12 @@ class Pages:
         loaded = bool(self._host.table.models)
         status = "ok" if loaded else "no model"
         return _json({"status": status, "model_loaded": loaded, "timestamp": datetime.now(UTC)})
+
+    def _ping(self, names: Mapping[str, str]) -> Page:
+        """As MLflow and SageMaker ask whether predictions are answered."""
+        if not self._host.table.models:
+            raise NotReady("nothing is served yet")
+        return _json({"status": "ok"})
 
     def _ready(self, names: Mapping[str, str]) -> Page:
         served = {name: dict(routes.aliases) for name, routes in self._host.table.models.items()}
@@ -91,10 +106,7 @@ class Pages:
     def _described(self, name: str) -> dict[str, Any]:
         """One model, in the words of our own API and of TensorFlow Serving's status."""
         routes = self._host.table.models[name]
-        states = [
-            {"version": str(number), "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
-            for number in sorted(routes.versions, reverse=True)
-        ]
+        states = [version_status(number) for number in sorted(routes.versions, reverse=True)]
         return {
             "name": name,
             "ready": CHAMPION in routes.aliases,
@@ -137,6 +149,10 @@ class Pages:
             example=example_row(model.schema),
             outputs=model.bundle.outputs,
         )
+
+
+def _answered(answer: Callable[[Mapping[str, str]], object], names: Mapping[str, str]) -> Page:
+    return _json(answer(names))
 
 
 def _json(value: object, status: int = 200) -> Page:

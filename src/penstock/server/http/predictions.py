@@ -14,11 +14,12 @@ import msgspec
 from penstock.errors import CallFailure, ModelUnavailable, TooLarge, Unreadable, UnsupportedMedia
 from penstock.runtime import Version
 from penstock.server.call import Call, Face
-from penstock.server.failures import HTTP_STATUS, RETRY_AFTER_S
+from penstock.server.failures import HTTP_STATUS, RETRY_AFTER_S, http_status
 from penstock.server.http.media import choose
+from penstock.server.http.packing import coding_of
 from penstock.server.http.routes import Route, match
 from penstock.server.predict import Predict
-from penstock.server.protocols import Own, Short
+from penstock.server.protocols import V2, Mlflow, MlflowCsv, Own, Short, TfServing, arrow_faces
 from penstock.telemetry import trace_of
 
 Header = tuple[bytes, bytes]
@@ -50,9 +51,15 @@ class Predictions:
         self.intake = predict.intake
         self.max_body_bytes = max_body_bytes
         self._deadline_ns = deadline_ms * 1_000_000
+        own = Own()
         # Several faces of a route: `media.choose` takes one by Content-Type and Accept, the first by default.
         self._faces: dict[str, Sequence[Face]] = {
-            "predict": (Own(),),
+            "predict": (own, *arrow_faces(own, max_body_bytes)),
+            "infer": (V2(),),
+            "tf_predict": (TfServing(),),
+            "tf_classify": (TfServing("classify"),),
+            "tf_regress": (TfServing("regress"),),
+            "invocations": (Mlflow(), MlflowCsv()),
             "short": (Short(is_batch=False),),
             "short_batch": (Short(is_batch=True),),
         }
@@ -98,7 +105,8 @@ def response_of(call: Call) -> Response:
     if reply.failure is None:
         return Response(200, headers, answered)
     headers += failure_headers(reply.failure)
-    return Response(HTTP_STATUS[type(reply.failure)], headers, call.face.refusal(reply.failure, reply.request_id))
+    status = http_status(reply.failure, call.face.name)
+    return Response(status, headers, call.face.refusal(reply.failure, reply.request_id))
 
 
 def version_headers(model: Version) -> Headers:
@@ -142,11 +150,10 @@ def _read_headers(call: Call, headers: Iterable[Header], faces: Sequence[Face], 
         elif name == b"content-length":
             length = value
         elif name == b"content-encoding":
-            if value.lower() != b"identity":
-                call.failure = UnsupportedMedia(
-                    f"this route reads bodies as they are, not packed with {value[:80].decode('latin-1')}: "
-                    f"send the body without Content-Encoding"
-                )
+            try:
+                coding_of(value)
+            except UnsupportedMedia as unknown:
+                call.failure = unknown
         elif name == b"x-penstock-model" and call.model is None:
             call.model = value[: _MAX_NAME + 1].decode("latin-1")
         elif name == b"x-request-id":

@@ -80,11 +80,12 @@ def test_killing_a_worker_under_load(server: Running) -> None:
 
     The log has every answer that a caller saw; the sums on `/metrics` are those of the log, the dead worker's included.
     """
-    killed = workers_of(server)[0]
-    others = sockets_of(killed)
+    before = {pid: sockets_of(pid) for pid in workers_of(server)}
+    killed = min(before)
     with Load(server, CALLERS, CALL) as load:
         load.wait_for(500)
-        held = sockets_of(killed) - others
+        wait_for(lambda: all(sockets_of(pid) - count == CALLERS / 2 for pid, count in before.items()), "all are there")
+        held = sockets_of(killed) - before[killed]
         os.kill(killed, signal.SIGKILL)
         wait_for(lambda: len(now := workers_of(server)) == 2 and killed not in now, "another worker", BACK_S)
         wait_for(lambda: len(segments(server.home)) == 3)

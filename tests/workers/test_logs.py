@@ -99,7 +99,7 @@ def test_all_processes_write_one_file(bundles: dict[str, Path], tmp_path: Path) 
         wait_for(lambda: len(workers_of(server)) == 2 and not set(before) & set(workers_of(server)))
         fail_on_all(server)
         os.kill(workers_of(server)[0], signal.SIGKILL)
-        wait_for(lambda: " ended; another starts in " in server.text)
+        wait_for(lambda: " was killed by SIGKILL; another starts in " in server.text)
         assert 0 == server.stop()
     files = list(tmp_path.glob("penstock.log*"))
     assert len(files) > 1

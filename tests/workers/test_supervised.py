@@ -14,6 +14,7 @@ import pytest
 
 from loads import summed, wait_for, workers_of
 from penstock.audit import verify
+from rows import IRIS_ROW
 from running import Running, read_answer, request, running
 
 PATH = "/v1/models/iris/predict"
@@ -75,3 +76,46 @@ def test_a_bundle_that_cannot_be_served_ends_the_start(bundles: dict[str, Path],
     (touched / "model.onnx").write_bytes(b"not a model")
     with pytest.raises(AssertionError, match="model.onnx"), running([touched], tmp_path, "--workers", "2"):
         pass
+
+
+def test_workers_that_die_at_the_start_end_it(bundles: dict[str, Path], tmp_path: Path) -> None:
+    """When a worker dies before it is ready, of a library that cannot be imported, say, the command tells so and ends;
+    it does not try for ever.
+    """
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "onnxruntime.py").write_text("raise ImportError('no such GLIBC')")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(broken))
+        with pytest.raises(AssertionError) as told, running([bundles["iris"]], tmp_path, "--workers", "2"):
+            pass
+    text = " ".join(str(told.value).split())
+    assert "ImportError: no such GLIBC" in text
+    assert "exited with 1 before it was ready" in text
+
+
+def test_a_connection_too_many_is_refused_by_the_supervisor(bundles: dict[str, Path], tmp_path: Path) -> None:
+    """Two workers of two connections each: the fifth caller gets 503 and the end; once one has gone another is let in.
+    The page of metrics counts what was refused.
+    """
+    call = request(PATH, json.dumps({"instances": [IRIS_ROW]}).encode())
+    with running([bundles["iris"]], tmp_path, "--workers", "2", limits__connections=2) as server:
+        callers = [server.connect() for _ in range(4)]
+        for caller in callers:
+            caller.sendall(call)
+            assert 200 == read_answer(caller).status
+        with server.connect() as fifth:
+            fifth.sendall(call)
+            answer = read_answer(fifth)
+            assert (503, "1", "close") == (answer.status, answer.headers["retry-after"], answer.headers["connection"])
+            assert "limits.connections" in answer.json["error"]["message"]
+            assert b"" == fifth.recv(1)
+        for caller in callers[1:]:
+            caller.sendall(call)
+            assert 200 == read_answer(caller).status
+        for caller in callers:
+            caller.close()
+        wait_for(lambda: summed(server, "penstock_connections_refused_total") == 1.0)
+        with server.connect() as again:
+            again.sendall(call)
+            assert 200 == read_answer(again).status

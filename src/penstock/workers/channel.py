@@ -90,14 +90,22 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
     message: str
 
 
+class Took(msgspec.Struct, frozen=True, tag=True):
+    """Worker to supervisor: how many connections it has taken in its life, and how many it has now."""
+
+    taken: int
+    connections: int
+
+
 class Beat(msgspec.Struct, frozen=True, tag=True):
-    """Worker to supervisor, a few times a second: it lives; how many connections it has, and what it has counted, which
-    is up to `place`: a segment of its log and the bytes in it.
+    """Worker to supervisor, a few times a second: it lives; its connections as in `Took`, and what it has counted,
+    which is up to `place`: a segment of its log and the bytes in it.
     """
 
     connections: int
     counted: list[FamilyState]
     place: tuple[str, int] | None = None
+    taken: int = 0
 
 
 class Sum(msgspec.Struct, frozen=True, tag=True):
@@ -109,7 +117,7 @@ class Sum(msgspec.Struct, frozen=True, tag=True):
 
 ToWorker: TypeAlias = Configure | Take | Leave | Summed | Attach
 ToNative: TypeAlias = Load | Begin | Attend | Leave
-ToSupervisor: TypeAlias = Ready | Failed | Beat | Sum | Loaded | Up
+ToSupervisor: TypeAlias = Ready | Failed | Took | Beat | Sum | Loaded | Up
 
 Message: TypeAlias = ToWorker | ToNative | ToSupervisor
 
@@ -159,5 +167,8 @@ def _received(end: socket.socket) -> tuple[bytes, socket.socket | None]:
 
 def received_by_supervisor(end: socket.socket) -> ToSupervisor | None:
     """The next message; None once the worker is gone. Raises BlockingIOError when nothing is there."""
-    data = end.recv(MAX_MESSAGE_BYTES)
+    try:
+        data = end.recv(MAX_MESSAGE_BYTES)
+    except ConnectionResetError:  # it died with messages unread; the kernel says so once, before what it sent last
+        data = end.recv(MAX_MESSAGE_BYTES)
     return _TO_SUPERVISOR.decode(data) if data else None

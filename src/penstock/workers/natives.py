@@ -22,7 +22,7 @@ from penstock.started import Loaded
 from penstock.telemetry import FamilyState
 from penstock.workers import channel
 from penstock.workers.channel import Attach, Attend, Beat, Begin, Failed, Leave, Load, Up
-from penstock.workers.spawn import BackOff, Channelled, spawn
+from penstock.workers.spawn import BackOff, Channelled, fate_of, spawn
 
 _LOG = logging.getLogger("penstock")
 _START_S: Final = 120.0
@@ -74,7 +74,7 @@ class Keeper:
         self._process: Channelled | None = None  # computes
         self._loader: subprocess.Popen[bytes] | None = None
         self._pid = 0
-        self._is_over = False
+        self._is_over = self.has_failed = False
         self._source_rest, self._process_rest = BackOff(), BackOff()
         self._loop = asyncio.get_running_loop()
 
@@ -87,6 +87,7 @@ class Keeper:
         """Start the process that loads."""
         if self._is_over or self._source is not None:
             return
+        self.has_failed = False
         self._loader, end = spawn("penstock.workers.native", threads=1, **_ONE_THREAD)
         self._source = Channelled(end)
         self._loop.add_reader(end, self._hear_source, self._source)
@@ -150,13 +151,20 @@ class Keeper:
             return
         match message:
             case None:
+                if self.loaded is None and self._loader is not None and not self.has_failed:
+                    fate = fate_of(self._loader)
+                    self._fail(f"Expected {self.native.label} to load, but it {fate}: see above for why")
                 self._drop_source(source)
                 if not self._is_over:
                     self._loop.call_later(self._source_rest.after_s(source.lived_s), self.load)
             case Loaded():
                 self._note(message)
             case Failed():
-                self._tell(self, message.message)
+                self._fail(message.message)
+
+    def _fail(self, why: str) -> None:
+        self.has_failed = True
+        self._tell(self, why)
 
     def _drop_source(self, source: Channelled) -> None:
         self._loop.remove_reader(source.end)
@@ -202,9 +210,12 @@ class Keeper:
     def _bury(self, process: Channelled) -> None:
         self._loop.remove_reader(process.end)
         process.end.close()
+        was_up = self.is_up
         self._process, self._pid, self.counted = None, 0, []
         if self._is_over:
             return
+        if not was_up:
+            self._fail(f"Expected {self.native.label} to compute, but its process ended before it could")
         rest_s = self._process_rest.after_s(process.lived_s)
         _LOG.error("%s ended; another starts in %.1f s", self.native.label, rest_s)
         self.restarts += 1
@@ -271,7 +282,7 @@ class Natives:
             fresh.restarts = old.restarts
             fresh.load()
             until_s = time.monotonic() + _START_S
-            while not fresh.is_up and time.monotonic() < until_s:
+            while not (fresh.is_up or fresh.has_failed) and time.monotonic() < until_s:
                 await asyncio.sleep(0.02)
             if not fresh.is_up:
                 _LOG.error("%s is not replaced: the new one did not start", old.native.label)

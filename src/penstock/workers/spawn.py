@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import socket
 import subprocess
 import sys
@@ -52,3 +54,13 @@ def spawn(module: str, *, threads: int, **environment: str) -> tuple[subprocess.
     process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=whole)
     theirs.close()
     return process, ours
+
+
+def fate_of(process: subprocess.Popen[bytes], within_s: float = 0.05) -> str:
+    """How a process whose channel has come to its end ended: "exited with 1", "was killed by SIGKILL". Blocks."""
+    with contextlib.suppress(subprocess.TimeoutExpired):  # its channel is closed a moment before
+        process.wait(within_s)
+    code = process.returncode
+    if code is None:
+        return "closed its channel"
+    return f"exited with {code}" if code >= 0 else f"was killed by {signal.Signals(-code).name}"

@@ -1,4 +1,4 @@
-"""The supervisor: binds the port, hands each connection to the worker with the fewest, restarts workers that die.
+"""The supervisor: binds the port, has an acceptor hand connections to workers, restarts workers that die.
 
 It imports nothing heavy and answers nothing itself. As it alone listens, a restart of a worker loses no connection
 that waits to be accepted, and connections are balanced by count, not by the kernel's hash.
@@ -18,28 +18,28 @@ from pathlib import Path
 
 import msgspec
 
-from penstock.address import BACKLOG, listen, require_safe_address, url_of
+from penstock.address import listen, require_safe_address, url_of
 from penstock.cores import cores, workers_of
 from penstock.errors import PenstockError
 from penstock.notify import NOBODY, READY, STOPPING, Notify
+from penstock.server.http.door import Door
 from penstock.settings import Settings
 from penstock.started import Started
 from penstock.telemetry import FamilyState, Registry, lasting
 from penstock.workers import channel
-from penstock.workers.channel import Beat, Configure, Failed, Leave, Ready, Sum, Summed, Take
+from penstock.workers.acceptor import Acceptor, Taker
+from penstock.workers.channel import Beat, Configure, Failed, Leave, Ready, Sum, Summed, Took
 from penstock.workers.natives import Natives, natives_of
-from penstock.workers.spawn import BackOff, Channelled, spawn
+from penstock.workers.spawn import BackOff, fate_of, spawn
 
 _LOG = logging.getLogger("penstock")
-_ACCEPTS_A_TURN = 64
-_REST_S = 0.5
-_FULL_S = 0.02
 _HUNG_S = 30.0
 _WATCH_S = 0.5
 _START_S = 120.0
+_LAST_WORDS_S = 5.0
 
 
-class Worker(Channelled):
+class Worker(Taker):
     """A worker process, as the supervisor sees it."""
 
     def __init__(self, number: int, process: subprocess.Popen[bytes], end: socket.socket) -> None:
@@ -48,7 +48,6 @@ class Worker(Channelled):
         self.process = process
         self.ready: Ready | None = None
         self.is_leaving = False
-        self.connections = 0
         self.counted = Registry()
         # Where in its log `counted` ends; at first where that of the worker before did, whose rest it is to count.
         self.place: tuple[str, int] | None = None
@@ -85,11 +84,11 @@ class Supervisor:
             on_failure=self._fail,
             workers=lambda: [(worker.number, worker.end) for worker in self._workers],
         )
+        most = settings.limits.connections
+        door = Door(most * self._count, self._dead)
+        self._acceptor = Acceptor(listener, self._takers, most=most, door=door)
         self._is_started = False
         self._is_stopping = False
-        self._is_accepting = False
-        self._is_resting = False
-        self._held: socket.socket | None = None  # a connection that no worker has taken yet
         self._stopped = asyncio.Event()
         self._failure: str | None = None
         self._loop = asyncio.get_running_loop()
@@ -139,8 +138,10 @@ class Supervisor:
                 self._welcome(worker, message)
             case Failed():
                 self._give_up(worker, message)
+            case Took():
+                worker.told(message.taken, message.connections)
             case Beat():
-                worker.connections = message.connections
+                worker.told(message.taken, message.connections)
                 worker.counted, worker.place = _registry(message.counted), message.place or worker.place
             case Sum():
                 worker.counted, worker.place = _registry(message.counted), message.place or worker.place
@@ -155,7 +156,8 @@ class Supervisor:
             self._on_start(Started(url, self._count, ready.models, ready.segment, ready.resident_bytes))
             self._notify.tell(READY)
             self._tasks.append(self._loop.create_task(self._notify.tell_alive()))
-        self._accept_if_possible()
+            self._acceptor.begin()
+        self._acceptor.look()
 
     def _give_up(self, worker: Worker, failed: Failed) -> None:
         if not self._is_started:
@@ -164,59 +166,11 @@ class Supervisor:
             _LOG.error("worker %d cannot start: %s", worker.number, failed.message)
 
     def _fail(self, why: str) -> None:
-        self._failure = why
+        self._failure = self._failure or why
         self._stop()
-
-    def _accept_if_possible(self) -> None:
-        is_able = self._is_started and not self._is_stopping and not self._is_resting
-        wanted = is_able and bool(self._takers())
-        if wanted and not self._is_accepting:
-            self._loop.add_reader(self._listener, self._accept)
-        elif not wanted and self._is_accepting:
-            self._loop.remove_reader(self._listener)
-        self._is_accepting = wanted
 
     def _takers(self) -> list[Worker]:
         return [worker for worker in self._workers if worker.ready is not None and not worker.is_leaving]
-
-    def _accept(self, most: int = _ACCEPTS_A_TURN) -> None:
-        for _ in range(most):
-            try:
-                connection = self._held or self._listener.accept()[0]
-            except (BlockingIOError, InterruptedError):
-                return
-            except ConnectionError:  # the caller is gone already
-                continue
-            except OSError as error:  # too many open files: the connection waits, and asking at once would not end
-                _LOG.warning("no connection can be accepted for %.1f s: %s", _REST_S, error)
-                self._rest(_REST_S)
-                return
-            if not self._hand_over(connection):  # the workers are too busy to take more: the others wait in the kernel
-                self._held = connection
-                self._rest(_FULL_S)
-                return
-            self._held = None
-            connection.close()
-
-    def _rest(self, for_s: float) -> None:
-        """Leave what waits to be accepted alone for a moment."""
-        self._is_resting = True
-        self._accept_if_possible()
-        self._loop.call_later(for_s, self._wake)
-
-    def _wake(self) -> None:
-        self._is_resting = False
-        if self._held is not None and not self._is_stopping:
-            self._accept(1)
-        self._accept_if_possible()
-
-    def _hand_over(self, connection: socket.socket) -> bool:
-        """Give a connection to the worker that has the fewest; to the next one when that one does not listen."""
-        for worker in sorted(self._takers(), key=lambda one: one.connections):
-            if channel.send(worker.end, Take(), connection):
-                worker.connections += 1
-                return True
-        return False
 
     def _bury(self, worker: Worker) -> None:
         """Note what a dead worker had counted, and start another unless it was to go."""
@@ -225,14 +179,25 @@ class Supervisor:
         self._workers.remove(worker)
         self._ended.append(worker.process)
         self._dead.merge(lasting(worker.counted.state()))
-        self._accept_if_possible()
+        self._acceptor.take_back(worker)
         if self._is_stopping:
             return
-        if not worker.is_leaving:
+        fate = fate_of(worker.process) if self._is_started else fate_of(worker.process, _LAST_WORDS_S)
+        if not self._is_started:
+            self._fail(
+                f"Expected worker {worker.number} to serve, but it {fate} before it was ready: see above for why"
+            )
+        elif not worker.is_leaving and not self._has_other(worker):
             wait_s = self._rests[worker.number].after_s(worker.lived_s)
-            _LOG.error("worker %d ended; another starts in %.1f s", worker.number, wait_s)
+            _LOG.error("worker %d %s; another starts in %.1f s", worker.number, fate, wait_s)
             self._restarts.child(worker=str(worker.number)).inc()
             self._loop.call_later(wait_s, self._start_again, worker.number, worker.place)
+        else:
+            _LOG.info("worker %d %s", worker.number, fate)
+
+    def _has_other(self, worker: Worker) -> bool:
+        """Whether its place is taken: in a rolling restart two have one number, and either of them may die."""
+        return any(other.number == worker.number and not other.is_leaving for other in self._workers)
 
     def _start_again(self, number: int, untold: tuple[str, int] | None) -> None:
         if not self._is_stopping:
@@ -270,6 +235,7 @@ class Supervisor:
 
     def _dismiss(self, worker: Worker) -> None:
         worker.is_leaving = True
+        self._acceptor.look()
         if not channel.send(worker.end, Leave()):
             with contextlib.suppress(OSError):
                 worker.end.shutdown(socket.SHUT_WR)  # its channel is full: at its end the worker leaves as well
@@ -277,18 +243,13 @@ class Supervisor:
 
     def _stop(self) -> None:
         self._is_stopping = True
-        self._accept_if_possible()
+        self._acceptor.end()
         self._stopped.set()
 
     async def _end_all(self) -> None:
         """Stop listening, let every worker answer what is under way, and wait for them."""
         until_s = time.monotonic() + self._settings.server.drain_s + 6.0
-        while self._takers() and time.monotonic() < until_s:
-            self._accept(BACKLOG)  # closing resets what the kernel has accepted for us
-            if self._held is None:
-                break
-            await asyncio.sleep(_FULL_S)
-        self._listener.close()
+        await self._acceptor.drain(until_s)
         for worker in list(self._workers):
             self._dismiss(worker)
         processes = [*self._ended, *(worker.process for worker in self._workers)]
@@ -301,6 +262,7 @@ class Supervisor:
         for process in processes:
             if process.poll() is None:
                 process.kill()
+        self._acceptor.close()
 
     def _text(self) -> str:
         for label, count in self._natives.restarts().items():

@@ -23,11 +23,12 @@ from penstock.runtime import RemoteModel
 from penstock.server.measures import Measures
 from penstock.telemetry import FamilyState, Registry
 from penstock.workers import channel
-from penstock.workers.channel import Attach, Beat, Configure, Failed, Leave, Ready, Sum, Summed, Take
+from penstock.workers.channel import Attach, Beat, Configure, Failed, Leave, Ready, Sum, Summed, Take, Took
 
 _LOG = logging.getLogger("penstock")
 _BEAT_S = 0.25
 _SUM_S = 2.0
+_AGAIN_S = 0.02
 
 
 class Attendant:
@@ -40,6 +41,8 @@ class Attendant:
         self._server: TellingServer | None = None
         self._sums: list[asyncio.Future[str]] = []
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._taken = 0
+        self._arrived: list[socket.socket] = []  # taken, and the supervisor has yet to hear of it
 
     async def run(self, parts: Assembled, url: str) -> None:
         """Serve until told to leave, or until the supervisor is gone."""
@@ -69,25 +72,52 @@ class Attendant:
             try:
                 message, connection = channel.received_by_worker(self._end)
             except BlockingIOError:
+                self._admit()
                 return
             except OSError:
                 message, connection = None, None
             match message:
-                case Take() if connection is not None:
-                    self._take(connection)
+                case Take():
+                    self._taken += 1
+                    if connection is not None:  # there are files to be had
+                        self._arrived.append(connection)
                 case Attach() if connection is not None:
                     self._attach(message, connection)
                 case Summed():
                     self._tell_sums(message.text)
                 case Leave() | None:
                     asyncio.get_running_loop().remove_reader(self._end)
+                    self._tell_taken()
+                    self._let_in()
                     if self._server is not None:
                         self._server.should_exit = True
                     return
 
-    def _take(self, connection: socket.socket) -> None:
-        connection.setblocking(False)
-        self._spawn(asyncio.get_running_loop().connect_accepted_socket(self._protocol, connection))
+    def _admit(self) -> None:
+        """Let in what has arrived, once the supervisor can know: it gives to another what was not taken when this one
+        dies, and that must not have been read.
+        """
+        if not self._arrived:
+            return
+        if self._tell_taken():
+            self._let_in()
+        else:
+            asyncio.get_running_loop().call_later(_AGAIN_S, self._admit)
+
+    def _tell_taken(self) -> bool:
+        return channel.send(self._end, Took(self._taken, self._connections))
+
+    def _let_in(self) -> None:
+        arrived, self._arrived = self._arrived, []
+        for connection in arrived:
+            connection.setblocking(False)
+            self._spawn(asyncio.get_running_loop().connect_accepted_socket(self._protocol, connection))
+
+    @property
+    def _connections(self) -> int:
+        """Those that are open, and those on their way in."""
+        are_open = 0 if self._server is None else len(self._server.server_state.connections)
+        return are_open + len(self._arrived) + len(self._tasks)
 
     def _attach(self, message: Attach, end: socket.socket) -> None:
         for model in [] if self._parts is None else self._parts.models:
@@ -120,8 +150,7 @@ class Attendant:
             await asyncio.sleep(_BEAT_S)
 
     def _send_beat(self) -> None:
-        connections = 0 if self._server is None else len(self._server.server_state.connections)
-        channel.send(self._end, Beat(connections, self._counted(), self._place()))
+        channel.send(self._end, Beat(self._connections, self._counted(), self._place(), self._taken))
 
     def _place(self) -> tuple[str, int] | None:
         place = None if self._parts is None else self._parts.log.place

@@ -7,54 +7,57 @@ values go as columns through the schema's own check, so that a wrong one is refu
 from __future__ import annotations
 
 import math
+import struct
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
-import numpy as np
 
 from penstock.errors import SchemaViolation, Unreadable, Violation
 from penstock.schema import Check
 from penstock.server.call import Asked
 from penstock.server.protocols.reading import require_rows
 
-DTYPES: Final[dict[str, np.dtype[Any]]] = {
-    "BOOL": np.dtype("u1"),
-    "INT8": np.dtype("<i1"),
-    "INT16": np.dtype("<i2"),
-    "INT32": np.dtype("<i4"),
-    "INT64": np.dtype("<i8"),
-    "UINT8": np.dtype("<u1"),
-    "UINT16": np.dtype("<u2"),
-    "UINT32": np.dtype("<u4"),
-    "UINT64": np.dtype("<u8"),
-    "FP16": np.dtype("<f2"),
-    "FP32": np.dtype("<f4"),
-    "FP64": np.dtype("<f8"),
+_CODES: Final = {
+    "BOOL": "B",
+    "INT8": "b",
+    "INT16": "h",
+    "INT32": "i",
+    "INT64": "q",
+    "UINT8": "B",
+    "UINT16": "H",
+    "UINT32": "I",
+    "UINT64": "Q",
+    "FP16": "e",
+    "FP32": "f",
+    "FP64": "d",
 }
-"""The datatypes of fixed size, as their bytes stand in binary tensors."""
+"""The datatypes of fixed size, and the codes of the module struct for their little-endian bytes."""
 
 BYTES: Final = "BYTES"
 _PREFIX_BYTES: Final = 4
 _MOST_DIMENSIONS: Final = 2
 
-Values = np.ndarray | list[Any]
-"""The values of one tensor, flat and in row-major order: an array of a number's dtype, or a list of plain values."""
+_SEPARATOR: Final = "\0\0\0"
+_IS_LITTLE: Final = sys.byteorder == "little"
 
 
 class Tensor(msgspec.Struct, frozen=True):
-    """One tensor that a caller sent, its `values` as many as its `shape` says."""
+    """One tensor that a caller sent: its values flat, in row-major order and as JSON would bring them, as many as its
+    `shape` says; only NaN and the infinities may stand among them besides.
+    """
 
     name: str
     datatype: str
     shape: Sequence[int]
-    values: Values
+    values: list[Any]
 
 
 def require_fits(name: str, datatype: str, shape: Sequence[int]) -> int:
     """How many values a tensor has. Raises Unreadable for a datatype or a shape that no column has."""
-    if datatype != BYTES and datatype not in DTYPES:
-        known = ", ".join([*DTYPES, BYTES])
+    if datatype != BYTES and datatype not in _CODES:
+        known = ", ".join([*_CODES, BYTES])
         raise Unreadable(f"Expected a datatype out of {known}, got {datatype[:20]!r} - at `$.inputs.{name[:64]}`")
     if not 0 < len(shape) <= _MOST_DIMENSIONS or min(shape) < 0:
         raise Unreadable(
@@ -78,33 +81,55 @@ def tensor_of_bytes(name: str, datatype: str, shape: Sequence[int], data: bytes 
         texts = _texts(name, data)
         require_count(name, shape, len(texts))
         return Tensor(name, datatype, shape, texts)
-    dtype = DTYPES[datatype]
-    if len(data) != count * dtype.itemsize:
+    code = _CODES[datatype]
+    if len(data) != count * struct.calcsize(f"<{code}"):
         raise Unreadable(
-            f"Expected {count * dtype.itemsize} bytes for {count} values of {datatype}, got {len(data)} "
+            f"Expected {count * struct.calcsize(f'<{code}')} bytes for {count} values of {datatype}, got {len(data)} "
             f"- at `$.inputs.{name[:64]}`"
         )
-    values = np.frombuffer(data, dtype)
+    if _IS_LITTLE and code != "e":
+        values: list[Any] = memoryview(data).cast(code).tolist()  # type: ignore[call-overload]
+    else:
+        values = list(struct.unpack(f"<{count}{code}", data))
     return Tensor(name, datatype, shape, values if datatype != "BOOL" else _truths(name, values))
 
 
-def _truths(name: str, values: np.ndarray) -> list[bool]:
-    if len(values) and values.max() > 1:
-        raise Unreadable(f"Expected the bytes 0 and 1 in a tensor of BOOL, got {values.max()} - at `$.inputs.{name}`")
-    truths: list[bool] = values.astype(bool).tolist()
-    return truths
+def _truths(name: str, values: Sequence[int]) -> list[bool]:
+    if values and max(values) > 1:
+        raise Unreadable(f"Expected the bytes 0 and 1 in a tensor of BOOL, got {max(values)} - at `$.inputs.{name}`")
+    return list(map(bool, values))
 
 
 def _texts(name: str, data: bytes | memoryview) -> list[str]:
-    """The texts of a BYTES tensor, each behind its length in four bytes."""
-    whole, found, place = bytes(data), [], 0
+    """The texts of a BYTES tensor, each behind its length in four bytes. Raises Unreadable."""
+    whole = bytes(data)
+    if whole.isascii():
+        found = _short_texts(whole.decode("ascii"))
+        if found is not None:
+            return found
+    texts, place = [], 0
     while place < len(whole):
         begin = place + _PREFIX_BYTES
         place = begin + int.from_bytes(whole[place:begin], "little")
-        if begin > len(whole) or place > len(whole):
+        if place > len(whole):
             raise Unreadable(f"Expected texts each behind its length, got one that is cut - at `$.inputs.{name[:64]}`")
-        found.append(whole[begin:place])
-    return decoded_texts(name, found)
+        texts.append(whole[begin:place])
+    return decoded_texts(name, texts)
+
+
+def _short_texts(whole: str) -> list[str] | None:
+    """The texts where each is short and plain, as categories are: three times as fast. None where that is not sure.
+
+    Between two texts stand the low byte of a length and three zeros. What splits there into parts that are as long as
+    the bytes before them say has no other reading.
+    """
+    parts = whole.split(_SEPARATOR)
+    if len(parts[0]) != 1 or not all(parts):
+        return None
+    texts = [part[:-1] for part in parts[1:-1]]
+    texts.append(parts[-1])
+    lengths = "".join([part[-1] for part in parts[:-1]])
+    return texts if lengths == "".join(map(chr, map(len, texts))) else None
 
 
 def decoded_texts(name: str, texts: Sequence[bytes]) -> list[str]:
@@ -179,17 +204,9 @@ class Columnar:
         named = dict(zip(self._fields, columns, strict=True))
         return {name: self._whole(name, self._plain(name, column)) for name, column in named.items()}
 
-    def _plain(self, name: str, values: Values) -> list[Any]:
-        """The values of one column as JSON would bring them; NaN is a missing value where the field may be null."""
-        if not isinstance(values, np.ndarray):
-            return values
-        if values.dtype.kind != "f":
-            plain: list[Any] = values.tolist()
-            return plain
-        wide: list[Any] = values.astype(np.float64).tolist()
-        if name in self._nullable and np.isnan(values).any():
-            return [None if value != value else value for value in wide]
-        return wide
+    def _plain(self, name: str, values: list[Any]) -> list[Any]:
+        """The values of one column; NaN is a missing value where the field may be null."""
+        return [None if value != value else value for value in values] if name in self._nullable else values
 
     def _whole(self, name: str, column: list[Any]) -> list[Any]:
         """A matrix has one datatype for all fields: in it, and only there, an int field takes floats that are whole."""

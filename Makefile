@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check lint types contract format bench bench-startup bench-peers load soak exactness compression sizes test-torch test-tensorflow soak-rows clean
+.PHONY: demo test check lint types contract format bench bench-startup bench-peers load soak exactness compression sizes clients test-torch test-tensorflow soak-rows clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -33,6 +33,10 @@ test-tensorflow: .venv-tensorflow/.installed   ## TensorFlow's SavedModel
 	.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[pack,$*]' \
 		pytest hypothesis
 	touch $@
+
+clients: $(STAMP)   ## unmodified clients of other servers, each in .venvs/clients, against ours
+	$(BIN)/python tests/clients/environments.py
+	$(BIN)/python -m pytest tests/clients
 
 compression: .venv-torch/.installed   ## regenerates docs/compression.md from ../shared/data
 	.venv-torch/bin/python benchmarks/compression.py

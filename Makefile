@@ -79,5 +79,9 @@ exactness: $(STAMP)   ## regenerates docs/exactness.md from ../shared/data
 	$(BIN)/python benchmarks/exactness.py
 	$(BIN)/python benchmarks/matrix.py
 
+proto: $(STAMP)   ## oip.binpb of oip.proto
+	$(BIN)/python -m grpc_tools.protoc -Isrc/penstock/server/rpc --descriptor_set_out=src/penstock/server/rpc/oip.binpb \
+		oip.proto
+
 clean:
 	rm -rf $(VENV) .venv-torch .venv-tensorflow .venvs .mypy_cache .ruff_cache .hypothesis build dist

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import socket
+from collections.abc import Iterator
 from typing import Final
 
+import msgspec
+
 from penstock.errors import SettingsError
-from penstock.settings import ServerSettings
+from penstock.settings import ServerSettings, Settings
 
 BACKLOG: Final = 2048
 
@@ -46,6 +50,39 @@ def listen(server: ServerSettings) -> socket.socket:
             f"cannot listen on {server.host}:{server.port}: {error.strerror}; choose another with --port"
         ) from error
     return listener
+
+
+@contextlib.contextmanager
+def reserved_grpc_port(settings: Settings) -> Iterator[Settings]:
+    """The settings with the gRPC port that all workers bind, held for them while the block runs; as they are without.
+
+    Raises SettingsError when it is taken: with SO_REUSEPORT two servers would share it without a word.
+    """
+    server = settings.server
+    if server.grpc_port is None:
+        yield settings
+        return
+    family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as alone, socket.socket(family, socket.SOCK_STREAM) as held:
+        alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        try:
+            alone.bind((server.host, server.grpc_port))
+            port = alone.getsockname()[1]
+            alone.close()
+            held.bind((server.host, port))  # bound and not listening, it gets no connections
+        except OSError as error:
+            raise SettingsError(
+                f"cannot listen on {server.host}:{server.grpc_port} for gRPC: {error.strerror}; "
+                f"choose another server.grpc_port"
+            ) from error
+        yield msgspec.structs.replace(settings, server=msgspec.structs.replace(server, grpc_port=port))
+
+
+def grpc_address(server: ServerSettings) -> str | None:
+    """Where gRPC is answered, as its clients are told; None for nowhere."""
+    host = f"[{server.host}]" if ":" in server.host else server.host
+    return None if server.grpc_port is None else f"{host}:{server.grpc_port}"
 
 
 def url_of(listener: socket.socket) -> str:

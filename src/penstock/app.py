@@ -10,7 +10,7 @@ import signal
 import socket
 import time
 from asyncio import Runner
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +18,7 @@ import msgspec
 import uvicorn
 import uvloop
 
-from penstock.address import BACKLOG, listen, require_safe_address, url_of
+from penstock.address import BACKLOG, grpc_address, listen, require_safe_address, reserved_grpc_port, url_of
 from penstock.audit import AuditLog, recover
 from penstock.bundle.manifest import manifest_of
 from penstock.errors import PenstockError, SettingsError
@@ -38,6 +38,8 @@ from penstock.server.http.predictions import Predictions
 from penstock.server.intake import Intake
 from penstock.server.measures import Measures
 from penstock.server.predict import Predict
+from penstock.server.protocols.v2_models import V2Models
+from penstock.server.rpc import GrpcServer, grpc_server
 from penstock.server.witness import Witness
 from penstock.settings import CacheSettings, FallbackSettings, ServerSettings, Settings
 from penstock.started import Loaded, Served, Started
@@ -54,6 +56,7 @@ class Assembled(msgspec.Struct, frozen=True):
     log: AuditLog
     runner: Runner
     config: uvicorn.Config
+    grpc: GrpcServer | None
 
 
 def serve(
@@ -65,14 +68,18 @@ def serve(
     SettingsError, BundleRefused, MissingExtra, SegmentError.
     """
     require_safe_address(settings.server)
-    with assembled(settings, bundles) as parts, listen(settings.server) as listener:
+    with (
+        reserved_grpc_port(settings) as ours,
+        assembled(ours, bundles) as parts,
+        listen(settings.server) as listener,
+    ):
 
         def started() -> None:
-            url = url_of(listener)
-            on_start(Started(url, 0, served(parts.models, url), str(parts.log.path), resident_bytes()))
+            url, grpc = url_of(listener), grpc_address(ours.server)
+            on_start(Started(url, 0, served(parts.models, url), str(parts.log.path), resident_bytes(), grpc))
 
         server = TellingServer(parts.config, started, notify)
-        parts.runner.run(serve_until_stopped(server, parts.log, [listener]))
+        parts.runner.run(serve_until_stopped(server, parts.log, [listener], parts.grpc))
 
 
 @contextlib.contextmanager
@@ -118,7 +125,23 @@ def assembled(
         pages = Pages(host, metrics or own_metrics(registry, worker), info=_info(settings))
         door = Door(settings.limits.connections, registry)
         _calm_collector()
-        yield Assembled(models, registry, log, runner, _uvicorn_config(settings, predict, pages, door))
+        grpc = _grpc(settings.server, predict, host)
+        yield Assembled(models, registry, log, runner, _uvicorn_config(settings, predict, pages, door), grpc)
+
+
+def _grpc(server: ServerSettings, predict: Predict, host: Host) -> GrpcServer | None:
+    """The gRPC server, where the settings name a port for it. Raises MissingExtra."""
+    address = grpc_address(server)
+    if address is None:
+        return None
+    return grpc_server(
+        predict,
+        V2Models(host),
+        address=address,
+        deadline_ms=server.deadline_ms,
+        max_bytes=server.max_body_bytes,
+        drain_s=server.drain_s,
+    )
 
 
 def _cache(settings: CacheSettings, registry: Registry) -> ResponseCache | None:
@@ -244,6 +267,8 @@ class TellingServer(uvicorn.Server):
         self._on_start = on_start
         self._notify = notify
         self._alive: asyncio.Task[None] | None = None
+        self.on_stop: Callable[[], Awaitable[None]] = nothing
+        """Stops what else answers, while uvicorn drains."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -255,16 +280,25 @@ class TellingServer(uvicorn.Server):
         if self._alive is not None:
             self._alive.cancel()
         self._notify.tell(STOPPING)
-        await super().shutdown(sockets)
+        await asyncio.gather(super().shutdown(sockets), self.on_stop())
 
 
-async def serve_until_stopped(server: TellingServer, log: AuditLog, listeners: list[socket.socket]) -> None:
-    """Run `server` on `listeners`, the log open around it, until it is told to stop."""
+async def nothing() -> None:
+    """What there is to stop where there is nothing else."""
+
+
+async def serve_until_stopped(
+    server: TellingServer, log: AuditLog, listeners: list[socket.socket], grpc: GrpcServer | None = None
+) -> None:
+    """Run `server` on `listeners` and `grpc`, the log open around them, until it is told to stop."""
     # uvicorn raises the signal again once it has stopped; by then the log must still be closed in order. And a signal
     # that comes before uvicorn listens for it must not be lost.
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, server.handle_exit)
     async with log:
+        if grpc is not None:
+            await grpc.start()
+            server.on_stop = grpc.stop
         await server.serve(sockets=listeners)
 
 

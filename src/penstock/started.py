@@ -34,7 +34,7 @@ class Served(msgspec.Struct, frozen=True):
 
 class Started(msgspec.Struct, frozen=True):
     """A server that answers: where, by how many workers (0: by the first process), what it serves, where the first
-    one's records go, and the resident memory of each worker.
+    one's records go, the resident memory of each worker, and where gRPC is answered (None: nowhere).
     """
 
     url: str
@@ -42,3 +42,4 @@ class Started(msgspec.Struct, frozen=True):
     models: list[Served]
     segment: str
     worker_bytes: int
+    grpc: str | None = None

@@ -21,6 +21,9 @@ def serve(
     home: Annotated[str | None, typer.Option(help="Where data live. [default: ./penstock-home]")] = None,
     host: Annotated[str | None, typer.Option(help="The address to listen on. [default: 127.0.0.1]")] = None,
     port: Annotated[int | None, typer.Option(help="The port; 0 takes a free one. [default: 8080]")] = None,
+    grpc_port: Annotated[
+        int | None, typer.Option(help="The port of gRPC; 0 takes a free one. [default: no gRPC]")
+    ] = None,
     workers: Annotated[
         int | None,
         typer.Option(help="Worker processes that share the port; 0: serve in this one. [default: one a core]"),
@@ -46,6 +49,7 @@ def serve(
         "home": home,
         "server.host": host,
         "server.port": port,
+        "server.grpc_port": grpc_port,
         "server.default_model": default_model,
         "server.insecure": insecure,
         "server.workers": workers,
@@ -72,6 +76,8 @@ def _announce(started: Started) -> None:
     screen = console()
     by = "" if not started.workers else f" by {started.workers} worker{'s' if started.workers > 1 else ''}"
     screen.print(f"penstock serves at [bold]{started.url}[/]{by}   (docs: {started.url}/docs)")
+    if started.grpc is not None:
+        screen.print(f"gRPC at [bold]{started.grpc}[/]")
     for model in started.models:
         where = ", in a process of its own" if model.is_apart else ""
         cost = f"{model.cost_us:,.0f} µs a row, {model.rows_64_us:,.0f} µs for 64"

@@ -30,6 +30,25 @@ HTTP_STATUS: Final[dict[type[CallFailure], int]] = {
 }
 RETRY_AFTER_S: Final = 1
 
+GRPC_STATUS: Final[dict[type[CallFailure], str]] = {
+    errors.Unreadable: "INVALID_ARGUMENT",
+    errors.NotFound: "NOT_FOUND",
+    errors.MethodNotAllowed: "UNIMPLEMENTED",
+    errors.NotAcceptable: "INVALID_ARGUMENT",
+    errors.TooLarge: "RESOURCE_EXHAUSTED",
+    errors.UnsupportedMedia: "INVALID_ARGUMENT",
+    errors.SchemaViolation: "INVALID_ARGUMENT",
+    errors.CallerGone: "CANCELLED",
+    errors.ModelFailed: "INTERNAL",
+    errors.InternalFailure: "INTERNAL",
+    errors.NotReady: "UNAVAILABLE",
+    errors.Overloaded: "UNAVAILABLE",
+    errors.ModelUnavailable: "UNAVAILABLE",
+    errors.RecordFailed: "UNAVAILABLE",
+    errors.DeadlineExceeded: "DEADLINE_EXCEEDED",
+}
+"""Names of gRPC's status codes. UNAVAILABLE is what its clients try again."""
+
 _OTHERWISE: Final[dict[str, dict[type[CallFailure], int]]] = {
     "tfserving": {errors.SchemaViolation: 400},
     "mlflow": {errors.SchemaViolation: 400},
@@ -67,13 +86,13 @@ def error_body(failure: CallFailure, request_id: str | None) -> bytes:
 
 def plain_error(failure: CallFailure, request_id: str | None) -> bytes:
     """`{"error": text}`, as the Open Inference Protocol and TensorFlow Serving have it, every violation in the text."""
-    return msgspec.json.encode({"error": _told(failure)})
+    return msgspec.json.encode({"error": message_of(failure)})
 
 
 def coded_error(failure: CallFailure, request_id: str | None) -> bytes:
     """`{"error_code": …, "message": …}`, as MLflow has it."""
     code = _ERROR_CODES.get(HTTP_STATUS[type(failure)], "BAD_REQUEST" if is_refusal(failure) else "INTERNAL_ERROR")
-    return msgspec.json.encode({"error_code": code, "message": _told(failure)})
+    return msgspec.json.encode({"error_code": code, "message": message_of(failure)})
 
 
 def refusal_body(path: str, failure: CallFailure, request_id: str | None) -> bytes:
@@ -93,7 +112,7 @@ _SHAPES: Final[tuple[tuple[re.Pattern[str], Callable[[CallFailure, str | None], 
 )
 
 
-def _told(failure: CallFailure) -> str:
+def message_of(failure: CallFailure) -> str:
     """The message, for bodies that have nothing else; with all violations, of which `str(failure)` has the first."""
     if not isinstance(failure, SchemaViolation) or len(failure.violations) < 2:
         return str(failure)

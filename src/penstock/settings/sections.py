@@ -24,6 +24,13 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
         str, Meta(min_length=1, description="Address to listen on; off loopback needs authentication or `insecure`.")
     ] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535, description="Port to listen on; 0 takes a free one.")] = 8080
+    grpc_port: Annotated[
+        Annotated[int, Meta(ge=0, le=65535)] | None,
+        Meta(
+            description="Port of the Open Inference Protocol over gRPC (usually 8081; the extra `grpc`); `null`: none, "
+            "0: a free one. Messages up to `max_body_bytes`."
+        ),
+    ] = None
     default_model: Annotated[
         Annotated[str, Meta(pattern=_NAME, title="a model's name")] | None,
         Meta(description="Model that the short names (`/predict` and the like) mean, where several are served."),

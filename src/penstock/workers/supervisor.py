@@ -18,7 +18,7 @@ from pathlib import Path
 
 import msgspec
 
-from penstock.address import listen, require_safe_address, url_of
+from penstock.address import grpc_address, listen, require_safe_address, reserved_grpc_port, url_of
 from penstock.cores import cores, workers_of
 from penstock.errors import PenstockError
 from penstock.notify import NOBODY, READY, STOPPING, Notify
@@ -149,11 +149,14 @@ class Supervisor:
 
     def _welcome(self, worker: Worker, ready: Ready) -> None:
         worker.ready = ready
+        if self._is_stopping:
+            return
         # Connections wait in the kernel's queue until all are there, so that the first ones are shared evenly.
         if not self._is_started and all(other.ready is not None for other in self._workers):
             self._is_started = True
             url = url_of(self._listener)
-            self._on_start(Started(url, self._count, ready.models, ready.segment, ready.resident_bytes))
+            grpc = grpc_address(self._settings.server)
+            self._on_start(Started(url, self._count, ready.models, ready.segment, ready.resident_bytes, grpc))
             self._notify.tell(READY)
             self._tasks.append(self._loop.create_task(self._notify.tell_alive()))
             self._acceptor.begin()
@@ -290,10 +293,10 @@ def supervise(
     native = msgspec.structs.replace(settings.native, processes=min(settings.native.processes, count))
     server = msgspec.structs.replace(settings.server, workers=count)
     settings = msgspec.structs.replace(settings, server=server, native=native)
-    with listen(settings.server) as listener:
+    with reserved_grpc_port(settings) as ours, listen(settings.server) as listener:
         listener.setblocking(False)
 
         async def run() -> None:
-            await Supervisor(settings, bundles, listener, on_start=on_start, notify=notify).run()
+            await Supervisor(ours, bundles, listener, on_start=on_start, notify=notify).run()
 
         asyncio.run(run())

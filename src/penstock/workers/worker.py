@@ -53,7 +53,7 @@ class Attendant:
         self._hear()  # the sockets of native processes are there already
         await asyncio.gather(*self._tasks, return_exceptions=True)
         beat = loop.create_task(self._beat())
-        await serve_until_stopped(self._server, parts.log, [])
+        await serve_until_stopped(self._server, parts.log, [], parts.grpc)
         beat.cancel()
         self._send_beat()
 

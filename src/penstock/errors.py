@@ -149,9 +149,26 @@ class CallerGone(CallFailure):
 
 
 class ModelFailed(CallFailure):
-    """The model raised, or answered with what its outputs do not allow (a NaN, a wrong number of rows)."""
+    """The model raised, or answered with what its outputs do not allow (a NaN, a wrong number of rows).
+
+    `said` is what its library said, which may hold paths or values: for the log, not for callers.
+    """
 
     code = "model_failed"
+
+    def __init__(self, message: str, said: str = "") -> None:
+        self.said = said
+        super().__init__(message)
+
+    @classmethod
+    def raised(cls, what: str, error: Exception) -> ModelFailed:
+        """Of an error of the model's library: `what` and its type for callers, its own words for the log."""
+        return cls(f"{what} {type(error).__name__}", str(error).strip().partition("\n")[0][:300])
+
+    @property
+    def whole(self) -> str:
+        """The message, and what was said."""
+        return f"{self}: {self.said}" if self.said else str(self)
 
 
 class RecordFailed(CallFailure):

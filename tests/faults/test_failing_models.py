@@ -74,10 +74,12 @@ def test_a_poison_row_in_every_batch(server: Running, model: str, poison: float)
                 assert (500, "model_failed") == (answer.status, error["code"])
                 record = records[error["request_id"]]
                 assert ("failure", [{"x": x} for x in xs]) == (record.kind, record.input)
-                assert not any(word in answer.body for word in (b"Traceback", b".py", b"/"))
+                assert not any(word in answer.body for word in (b"Traceback", b".py", b"/", b"I will not"))
             else:
                 expected = [float(moody.np.log(x)) for x in xs] if model == "log" else xs
                 assert (200, pytest.approx(expected, rel=1e-12)) == (answer.status, values(answer))
+    if poison == moody.RAISES:
+        assert "RuntimeError: I will not (request_id=" in server.text
 
 
 def test_a_model_that_hangs(server: Running) -> None:

@@ -106,4 +106,4 @@ def _alone(score: Score, ticket: Ticket) -> list[Prediction] | CallFailure:
     except ModelFailed as failure:
         return failure
     except Exception as bug:  # the edge to a model's own code: a caller must never be left without an answer
-        return ModelFailed(f"the model raised {type(bug).__name__}")
+        return ModelFailed.raised("the model raised", bug)

@@ -37,7 +37,7 @@ def computed(model: Model, run: Run, columns: Columns, *, clock_ns: Callable[[],
             for place in wanted:
                 answer = _alone(model, _part(columns, spans[place]), run.counts[place])
                 if isinstance(answer, ModelFailed):
-                    failed.append(Failed(place, answer.code, str(answer)))
+                    failed.append(Failed(place, answer.code, str(answer), answer.said))
                 else:
                     parts.append(answer)
     outputs = packed_outputs(parts, model.bundle.outputs)
@@ -63,7 +63,7 @@ def _alone(model: Model, columns: Columns, rows: int) -> Outputs | ModelFailed:
     except ModelFailed as failure:
         return failure
     except Exception as bug:  # the edge to a model's own code: a caller must never be left without an answer
-        return ModelFailed(f"the model raised {type(bug).__name__}")
+        return ModelFailed.raised("the model raised", bug)
 
 
 def _spans(counts: list[int]) -> list[slice]:

@@ -46,11 +46,12 @@ class Drop(msgspec.Struct, frozen=True, tag="drop", array_like=True):
 
 
 class Failed(msgspec.Struct, frozen=True, array_like=True):
-    """Why one caller of a run gets no answer: its place, the failure's code and message."""
+    """Why one caller of a run gets no answer: its place, the failure's code and message, and what is for the log."""
 
     caller: int
     code: str
     message: str
+    said: str = ""
 
 
 class Ran(msgspec.Struct, frozen=True, tag="ran", array_like=True):
@@ -172,4 +173,5 @@ def _dtype(name: str) -> type[np.int64] | type[np.float64]:
 
 def failure_of(failed: Failed) -> CallFailure:
     """The failure that a caller gets."""
-    return _FAILURES.get(failed.code, ModelFailed)(failed.message)
+    kind = _FAILURES.get(failed.code, ModelFailed)
+    return ModelFailed(failed.message, failed.said) if kind is ModelFailed else kind(failed.message)

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
-from penstock.errors import InternalFailure
+from penstock.errors import CallFailure, InternalFailure, ModelFailed
 from penstock.server.call import Call, Reply
 from penstock.server.failures import http_status, is_refusal
 from penstock.telemetry import CallSpans, Part, SpanSink, Storm, Summary
@@ -83,7 +83,7 @@ class Witness:
         # A bug has had its line already.
         if failure is not None and not is_refusal(failure) and not isinstance(failure, InternalFailure):
             if self._is_told(reply, failure.code):
-                self._tell(logging.ERROR, f"{failure.code}: {failure}", _fields(call))
+                self._tell(logging.ERROR, f"{failure.code}: {_told(failure, reply)}", _fields(call))
         elif reply.latency_ms >= self._slow_ms and self._is_told(reply, "slow"):
             self._tell(logging.WARNING, "slow", _fields(call))
 
@@ -135,6 +135,14 @@ class Witness:
             _LOG.warning(_summed(summary), extra={FIELDS: {"request_id": summary.last, "untold": summary.untold}})
         if not is_end:
             self._look_later()
+
+
+def _told(failure: CallFailure, reply: Reply) -> str:
+    """What the log says of a failure: what the model's library said, too, unless it could hold personal data."""
+    if not isinstance(failure, ModelFailed) or reply.model is None:
+        return str(failure)
+    has_pii = any(field.pii is not None for field in reply.model.schema.fields)
+    return str(failure) if has_pii else failure.whole
 
 
 def _summed(summary: Summary[Key]) -> str:
@@ -209,5 +217,5 @@ def _attributes(call: Call) -> dict[str, str | int | float | bool]:
 
 
 def _route(call: Call) -> str | None:
-    name, named = call.face.name, "alias" if call.alias else "version" if call.version else ""
+    name, named = call.face.name.removesuffix("-arrow"), "alias" if call.alias else "version" if call.version else ""
     return _ROUTES.get((name, named)) or _ROUTES.get((name, ""))

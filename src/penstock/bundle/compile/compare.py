@@ -84,7 +84,7 @@ def compared(candidate: Predictor, part: Answered, *, origin: str, scale: float)
     try:
         got = _in_chunks(candidate, part.columns, rows)
     except ModelFailed as error:
-        return Comparison(wrong=rows, failure=str(error))
+        return Comparison(wrong=rows, failure=error.whole)
     flipped = np.zeros(rows, bool)
     off = {}
     for name, expected in part.outputs.items():

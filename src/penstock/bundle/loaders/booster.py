@@ -37,8 +37,7 @@ class BoosterPredictor:
         try:
             return self._scorer.score(self._rows(columns))
         except Exception as error:  # whatever a library raises on a row is that model's failure
-            said = str(error).strip().partition("\n")[0][:300]
-            raise ModelFailed(f"The model refused the rows: {type(error).__name__}: {said}") from error
+            raise ModelFailed.raised("The model refused the rows:", error) from error
 
 
 def rows_for(schema: Schema) -> Rows:

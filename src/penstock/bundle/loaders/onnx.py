@@ -50,7 +50,7 @@ class OnnxPredictor:
         try:
             arrays = self._run(self._names, feed)
         except Exception as error:  # ONNX Runtime's own errors share no class
-            raise ModelFailed(f"The graph failed: {type(error).__name__}") from error
+            raise ModelFailed.raised("The graph failed:", error) from error
         return {
             name: array.reshape(-1) if name in self._flat and array.ndim != 1 else array
             for name, array in zip(self._names, arrays, strict=True)

@@ -49,8 +49,7 @@ class SavedNet:
         try:
             answers = self.function(**{name: tensorflow.constant(array) for name, array in feeds.items()})
         except Exception as error:  # TensorFlow's errors share no class
-            said = str(error).strip().partition("\n")[0][:300]
-            raise ModelFailed(f"The model refused the rows: {type(error).__name__}: {said}") from error
+            raise ModelFailed.raised("The model refused the rows:", error) from error
         if len(answers) != 1:
             raise ModelFailed(f"The signature answers {sorted(answers)}; expected one tensor of scores")
         return {"scores": next(iter(answers.values())).numpy()}

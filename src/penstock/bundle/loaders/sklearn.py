@@ -67,8 +67,7 @@ class SklearnPredictor:
             try:
                 return method(rows)
             except Exception as error:  # whatever a model raises on a row is that model's failure
-                said = str(error).strip().partition("\n")[0][:300]
-                raise ModelFailed(f"The model refused the rows: {type(error).__name__}: {said}") from error
+                raise ModelFailed.raised("The model refused the rows:", error) from error
 
     def _labels(self, predicted: np.ndarray) -> np.ndarray:
         try:

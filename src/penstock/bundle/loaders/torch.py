@@ -33,8 +33,7 @@ class TorchNet:
             with torch.inference_mode():
                 scores = self.module(*(torch.from_numpy(array) for array in feeds.values()))
         except Exception as error:  # whatever a module raises on a row is that module's failure
-            said = str(error).strip().partition("\n")[0][:300]
-            raise ModelFailed(f"The module refused the rows: {type(error).__name__}: {said}") from error
+            raise ModelFailed.raised("The module refused the rows:", error) from error
         if not isinstance(scores, torch.Tensor):
             raise ModelFailed(f"The module answers a {type(scores).__name__}; expected one tensor of scores")
         return {"scores": scores.detach().numpy()}

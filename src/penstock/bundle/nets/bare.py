@@ -85,7 +85,7 @@ class BareNet:
         try:
             arrays = self._session.run(list(self._names.values()), feeds)
         except Exception as error:  # ONNX Runtime's own errors share no class
-            raise ModelFailed(f"The graph failed: {str(error).partition(chr(10))[0][:300]}") from error
+            raise ModelFailed.raised("The graph failed:", error) from error
         return {name: np.asarray(array) for name, array in zip(self._names, arrays, strict=True)}
 
 

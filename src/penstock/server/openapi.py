@@ -11,11 +11,15 @@ from typing import Any, Final
 import msgspec
 
 from penstock.bundle.outputs import OutputSpec
+from penstock.server import openapi_mlflow as mlflow
 from penstock.server import openapi_shared as shared
+from penstock.server import openapi_tfserving as tf
 from penstock.server import openapi_v2 as v2
 
 Json = dict[str, Any]
 
+_OTHERS: Final[Json] = {**v2.SCHEMAS, **tf.SCHEMAS, **mlflow.SCHEMAS}
+_OTHER_PATHS: Final[Json] = {**v2.PATHS, **tf.PATHS, **mlflow.PATHS}
 _ANY_ROW: Final[Json] = {"type": "object", "description": "A row of the model; its own operation says which fields."}
 
 
@@ -39,7 +43,7 @@ def openapi_document(models: Sequence[ModelDoc], version: str) -> Json:
     """The document for `models`; `version` is that of Penstock. As long as one model is served, it types the short
     names too.
     """
-    schemas: Json = {**shared.SCHEMAS, **v2.SCHEMAS, **_schemas_of("any", _ANY_ROW, _prediction(None))}
+    schemas: Json = {**shared.SCHEMAS, **_OTHERS, **_schemas_of("any", _ANY_ROW, _prediction(None))}
     paths: Json = {}
     for model in models:
         schemas |= _schemas_of(model.name, model.row_schema, _prediction(model.outputs))
@@ -53,7 +57,7 @@ def openapi_document(models: Sequence[ModelDoc], version: str) -> Json:
             "description": "Predictions of the models served here. Every answer is recorded before it is given.",
         },
         "servers": [{"url": "/"}],
-        "paths": {**paths, **_paths_by_choice(models), **_short_paths(only), **v2.PATHS, **shared.LOOK_PATHS},
+        "paths": {**paths, **_paths_by_choice(models), **_short_paths(only), **_OTHER_PATHS, **shared.LOOK_PATHS},
         "components": {"schemas": schemas, "parameters": shared.PARAMETERS, "responses": shared.RESPONSES},
     }
 

@@ -5,11 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from rows import CHURN_ROW, IRIS_ROW
 
 Bundles = dict[str, Path]
+
+# Timings are measured in benchmarks/ and never asserted: neither each example's, nor that of making one.
+hypothesis.settings.register_profile("penstock", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("penstock")
 
 
 @pytest.fixture(scope="session")

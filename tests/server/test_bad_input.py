@@ -112,6 +112,18 @@ def test_an_unreadable_body_is_told_where(client: httpx.Client, name: str, where
     assert where in answer.json()["error"]["message"]
 
 
+@pytest.mark.parametrize(
+    ("body", "where"),
+    [
+        (b'{"key":"k","features":{"sepal_length":"\xff"}}', "`$.features` is not UTF-8: byte 17 "),
+        (b'{"features":[NaN]}', "JSON is malformed: invalid character (byte 13)"),
+    ],
+)
+def test_a_byte_of_features_is_told_as_one(client: httpx.Client, body: bytes, where: str) -> None:
+    """A byte is counted from the beginning of the body, or of `features`, and then the message says so."""
+    assert where in client.post("/predict", content=body).json()["error"]["message"]
+
+
 SHORT_UNREADABLE = {
     **{name: UNREADABLE[name] for name in ("nothing", "truncated", "a raw 0xff", "no object", "neither form")},
     "deep": b'{"features":' + b"[" * 100_000,

@@ -18,7 +18,7 @@ from penstock.errors import Unreadable
 from penstock.server.call import Call
 from penstock.server.failures import error_body
 from penstock.server.http.asgi import CALL
-from penstock.server.http.door import Door
+from penstock.server.http.door import Door, Farewell
 from penstock.server.http.lane import ODD_HEADERS, Lane, LaneCall
 
 Cycle: TypeAlias = RequestResponseCycle | LaneCall
@@ -80,7 +80,7 @@ class Http1(HttpToolsProtocol):
             return
         self._parse(data)
         parsed: Cycle = self.cycle
-        if isinstance(parsed, LaneCall) and not parsed.more_body:
+        if parsed is not cycle and isinstance(parsed, LaneCall) and not parsed.more_body:
             lane.learn(data, parsed, self.headers)
 
     def _parse(self, data: bytes) -> None:
@@ -263,7 +263,11 @@ class Http1(HttpToolsProtocol):
         if is_alone and not self.transport.is_closing():
             head = b"content-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n" % len(_NOT_HTTP)
             self.transport.write(STATUS_LINE[400] + head + _NOT_HTTP)
-        self.transport.close()
+            self.connections.discard(self)
+            self._watch.cancel()
+            self.transport.set_protocol(Farewell(self.transport))
+        else:
+            self.transport.close()
 
     def _abandon(self) -> None:
         """Let the requests under way come to nothing: nobody is there to take their answers."""

@@ -64,3 +64,16 @@ class TurnedAway(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The end."""
         self._end.cancel()
+
+
+class Farewell(asyncio.Protocol):
+    """A connection that has got its last answer: what it still sends is read for a moment, so that this arrives."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        if transport.can_write_eof():
+            transport.write_eof()
+        self._end = asyncio.get_running_loop().call_later(_PATIENCE_S, transport.close)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The end."""
+        self._end.cancel()

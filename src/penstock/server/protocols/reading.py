@@ -18,8 +18,9 @@ _CUT = "Input data was truncated"
 _MALFORMED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
-def checked(read: Reader, *, check: Check, locate: Callable[[Any], Located | None]) -> Reader:
-    """What `read` makes of a body; when its types do not fit, the slow walk over the rows that `locate` finds.
+def checked(read: Reader, *, check: Check, locate: Callable[[Any], Located | None], part: str = "the body") -> Reader:
+    """What `read` makes of a body, or of the `part` of it that it gets; when its types do not fit, the slow walk over
+    the rows that `locate` finds.
 
     Raises Unreadable for what is no JSON, no UTF-8, nested too deep or another envelope, and SchemaViolation naming
     every place where the rows break the schema.
@@ -29,9 +30,9 @@ def checked(read: Reader, *, check: Check, locate: Callable[[Any], Located | Non
         try:
             return read(body)
         except msgspec.ValidationError:
-            return _read_again(generic(body), read, check=check, locate=locate)
+            return _read_again(generic(body, part), read, check=check, locate=locate)
         except _MALFORMED as error:
-            raise unreadable(error, body) from None
+            raise unreadable(error, body, part) from None
 
     return read_checked
 
@@ -47,24 +48,24 @@ def _read_again(objects: Any, read: Reader, *, check: Check, locate: Callable[[A
         raise Unreadable(str(error)) from None
 
 
-def generic(body: bytes) -> Any:
+def generic(body: bytes, part: str = "the body") -> Any:
     """The body as plain Python values. Raises Unreadable."""
     try:
         return msgspec.json.decode(body)
     except (msgspec.ValidationError, *_MALFORMED) as error:
-        raise unreadable(error, body) from None
+        raise unreadable(error, body, part) from None
 
 
-def unreadable(error: Exception, body: bytes) -> Unreadable:
-    """What a caller is told about a body that is no JSON, and where in it."""
+def unreadable(error: Exception, body: bytes, part: str = "the body") -> Unreadable:
+    """What a caller is told about a body that is no JSON, and where in it, or in the `part` of it that was read."""
     if isinstance(error, UnicodeDecodeError):
         place = _first_wrong_byte(body)
-        return Unreadable(f"the body is not UTF-8: byte {place} cannot begin or continue a character")
+        return Unreadable(f"{part} is not UTF-8: byte {place} cannot begin or continue a character")
     if isinstance(error, RecursionError):
-        return Unreadable("the body is nested too deep to be read")
+        return Unreadable(f"{part} is nested too deep to be read")
     if str(error) == _CUT:
-        return Unreadable(f"JSON is malformed: the body ends within a value (byte {len(body)})")
-    return Unreadable(str(error))
+        return Unreadable(f"JSON is malformed: {part} ends within a value (byte {len(body)})")
+    return Unreadable(str(error) if part == "the body" else f"{error} of {part}")
 
 
 def _first_wrong_byte(body: bytes) -> int:

@@ -8,11 +8,12 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 from msgspec import UNSET
 
-from penstock.errors import Unreadable
+from penstock.errors import TooLarge, Unreadable
 from penstock.schema import Schema
 from penstock.server.protocols.pandas_values import csv_value
 from penstock.server.protocols.reading import unreadable
@@ -20,13 +21,13 @@ from penstock.server.protocols.reading import unreadable
 _SHOWN = 20
 
 
-def csv_rows(body: bytes, schema: Schema) -> list[dict[str, Any]]:
+def csv_rows(body: bytes, schema: Schema, max_rows: int) -> list[dict[str, Any]]:
     """The rows as objects, their values by the types of `schema`; an empty cell is null, whether quoted or not.
 
     Raises Unreadable for what is no UTF-8 (with a byte order mark or without) or no CSV, for a header that does not
-    name the fields, and for a line of another length.
+    name the fields, and for a line of another length; TooLarge for more than `max_rows`.
     """
-    lines = _lines(body)
+    lines = _lines(body, max_rows)
     if not lines:
         raise Unreadable("Expected CSV with a header, got an empty body: send the names of the columns first")
     header, *rows = lines
@@ -44,15 +45,19 @@ def csv_rows(body: bytes, schema: Schema) -> list[dict[str, Any]]:
     return found
 
 
-def _lines(body: bytes) -> list[list[str]]:
-    """All lines but empty ones, which pandas does not count either."""
+def _lines(body: bytes, max_rows: int) -> list[list[str]]:
+    """All lines but empty ones, which pandas does not count either; of too many only as many as it takes to know."""
     try:
-        text = body.decode("utf-8-sig")
-        return [line for line in csv.reader(io.StringIO(text, newline=""), strict=True) if line]
+        text = body.decode("utf-8-sig").rstrip("\r\n")
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+        lines = list(islice(reader, max_rows + 2))
     except UnicodeDecodeError as error:
         raise unreadable(error, body) from None
     except csv.Error as error:
         raise Unreadable(f"Expected CSV as RFC 4180 has it, got a body in which {error}") from None
+    if len(lines) > max_rows + 1:
+        raise TooLarge(f"more than {max_rows} rows in one call, which is server.max_rows: send them in several calls")
+    return [line for line in lines if line]
 
 
 def _require_header(header: Sequence[str], schema: Schema) -> None:

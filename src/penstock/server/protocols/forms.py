@@ -27,8 +27,9 @@ ABSENT: Final = msgspec.Raw(b"")
 
 MALFORMED: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _SPACE: Final = b" \t\r\n"
-# Each text is taken whole, closed or not, so that this is linear whatever is sent.
-_TEXT_OR_NAN: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|NaN', re.DOTALL)
+# What stands before a NaN that is in no text, or before the end. Texts are taken whole, closed or not, and nothing is
+# tried twice, so that this is linear whatever is sent.
+_UP_TO_NAN: Final = re.compile(rb'((?:[^"N]++|"(?:[^"\\]++|\\.)*+"?|N(?!aN))*+)(NaN|\Z)', re.DOTALL)
 
 
 class Sent(NamedTuple):
@@ -42,7 +43,7 @@ class Sent(NamedTuple):
 class Rows:
     """Reads rows of one schema out of JSON text. Immutable after construction, so thread-safe.
 
-    `rows`, `lists` and `columns` raise what the decoder raises; they are called within `asked`.
+    `objects`, `rows`, `lists` and `columns` raise what the decoder raises; they are called within `asked`.
     """
 
     def __init__(self, check: Check, max_rows: int, mend: Mend) -> None:
@@ -54,10 +55,15 @@ class Rows:
         self._mend = mend
         self._is_final = check.is_final
         row_type, list_type = check.row, check.positional
-        self._objects = msgspec.json.Decoder(list[row_type]).decode  # type: ignore[valid-type]
+        self.objects = msgspec.json.Decoder(list[row_type]).decode  # type: ignore[valid-type]
         self._lists = msgspec.json.Decoder(list[list_type]).decode  # type: ignore[valid-type]
         self._table = msgspec.json.Decoder(check.table).decode
         only = self._fields[0].name if len(self._fields) == 1 else None
+        self._typed: dict[Form, Callable[[bytes], list[Row]]] = {
+            "rows": self.objects,
+            "lists": self.lists,
+            "table": self.columns,
+        }
         self._opening = None if only is None else b"{" + msgspec.json.encode(only) + b":"
 
     def rows(self, text: bytes | msgspec.Raw) -> list[Row]:
@@ -67,7 +73,7 @@ class Rows:
         if inner == b"[":
             return self.lists(text)
         if inner in (b"{", b"]") or self._opening is None:
-            return self._objects(text)
+            return self.objects(text)
         return self.columns(self._opening + bytes(text) + b"}")
 
     def lists(self, text: bytes | msgspec.Raw) -> list[Row]:
@@ -93,9 +99,17 @@ class Rows:
             return self._slowly(sent(), wish)
         return Asked(batch.rows, raw=raw_rows(sent()) if batch.changed else None, wish=wish)
 
+    def require_count(self, sent: Sent) -> None:
+        """Raise SchemaViolation for no rows, and TooLarge for too many."""
+        require_rows(_count(sent), self._max_rows, sent.path)
+
     def _slowly(self, sent: Sent, wish: object) -> Asked:
-        require_rows(_count(sent), self._max_rows, sent.path)  # before a walk over more than anybody may send
-        batch = self._check.second_pass(*self._mended(sent))
+        self.require_count(sent)  # before a walk over more than anybody may send
+        mended = self._mended(sent)
+        try:
+            batch = self._check.settle(self._typed[mended.form](msgspec.json.encode(mended.objects)))
+        except msgspec.ValidationError:
+            batch = self._check.second_pass(*mended)
         require_rows(len(batch.rows), self._max_rows, sent.path)
         return Asked(batch.rows, raw=raw_rows(sent), wish=wish)
 
@@ -161,7 +175,7 @@ def read_json(body: bytes, decoder: msgspec.json.Decoder[Envelope], read: Callab
         return read(_envelope(body, decoder))
     except MALFORMED as error:
         if b"NaN" in body and isinstance(error, msgspec.DecodeError):
-            without = _TEXT_OR_NAN.sub(lambda found: b"null" if found[0] == b"NaN" else found[0], body)
+            without = _UP_TO_NAN.sub(lambda found: found[1] + b"null" if found[2] else found[1], body)
             if without != body:
                 return read_json(without, decoder, read)
         raise unreadable(error, body) from None

@@ -20,7 +20,7 @@ from penstock.server.failures import coded_error
 from penstock.server.protocols.csv_rows import csv_rows
 from penstock.server.protocols.forms import ABSENT, Rows, Sent, read_json, sent_columns, sent_rows
 from penstock.server.protocols.pandas_values import json_value
-from penstock.server.protocols.reading import generic, require_rows
+from penstock.server.protocols.reading import generic
 
 _FORMS: Final = ("dataframe_split", "dataframe_records", "instances", "inputs")
 PREDICT: Final = "predict"
@@ -109,11 +109,13 @@ class MlflowCsv:
     def reader(self, check: Check, max_rows: int) -> Reader:
         """A function that reads CSV for the schema of `check`."""
 
+        rows = Rows(check, max_rows, mend=json_value)
+
         def read(body: bytes) -> Asked:
-            sent = csv_rows(body, check.schema)
-            require_rows(len(sent), max_rows, "$")
-            batch = check.second_pass(sent)
-            return Asked(batch.rows, raw=sent if batch.changed else None, wish=PREDICT)
+            found = csv_rows(body, check.schema, max_rows)
+            return rows.asked(
+                lambda: rows.objects(msgspec.json.encode(found)), lambda: Sent(found, "$", "rows"), PREDICT
+            )
 
         return read
 
@@ -160,7 +162,9 @@ def _split(frame: SplitFrame, path: str, rows: Rows, wish: str) -> Asked:
     columns, names = frame.columns, rows.names
     if columns is None or columns in ([*names], [*range(len(names))]):
         return rows.asked(lambda: rows.lists(frame.data), lambda: Sent(generic(bytes(frame.data)), path, "lists"), wish)
-    sent = _named(generic(bytes(frame.data)), columns, path)
+    objects = generic(bytes(frame.data))
+    rows.require_count(Sent(objects, path, "lists"))
+    sent = _named(objects, columns, path)
     return rows.asked(lambda: rows.rows(msgspec.json.encode(sent.objects)), lambda: sent, wish)
 
 

@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check lint types contract format bench bench-startup bench-peers load soak exactness compression sizes clients test-torch test-tensorflow soak-rows clean
+.PHONY: demo test check lint types contract format bench bench-startup bench-peers load soak exactness compression sizes clients test-torch test-tensorflow soak-rows soak-kills clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -20,6 +20,9 @@ test: $(STAMP)   ## every test; under 10 minutes on 2 cores
 
 soak-rows: $(STAMP)   ## a million rows from 64 connections come back to their callers; `make test` asks 100,000
 	PENSTOCK_TEST_ROWS=1000000 $(BIN)/python -m pytest tests/faults/test_rows_come_back.py --durations=1
+
+soak-kills: $(STAMP)   ## 30 rounds of kill -9 under load lose and repeat no answer; `make test` does 3
+	PENSTOCK_TEST_ROUNDS=30 $(BIN)/python -m pytest tests/faults/test_kill.py --durations=1
 
 # Half a gigabyte each, so in environments of their own; `make test` skips their tests.
 test-torch: .venv-torch/.installed   ## PyTorch modules and TorchScript
@@ -60,8 +63,8 @@ format: $(STAMP)
 bench: $(STAMP)   ## regenerates docs/performance.md in 10 minutes; needs wrk, and two cores left alone
 	$(BIN)/python benchmarks/bench.py --write
 
-bench-startup: $(STAMP)   ## start-up and memory of each process; needs wrk; two minutes
-	$(BIN)/python benchmarks/startup.py
+bench-startup: $(STAMP)   ## start-up, return after kill -9 and memory of each process; needs wrk; two minutes
+	$(BIN)/python benchmarks/startup.py --write
 
 bench-peers: $(STAMP)   ## regenerates docs/peers.md: six other servers, in .venvs/peers; needs wrk; half an hour
 	$(BIN)/python benchmarks/peers.py --write

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import signal
 from pathlib import Path
@@ -13,7 +14,7 @@ import msgspec
 from penstock.audit import recover, verify
 from running import Running, read_answer, records, request, running, segments
 
-ROUNDS = 10
+ROUNDS = int(os.environ.get("PENSTOCK_TEST_ROUNDS", "3"))  # `make soak-kills` does 30
 CONNECTIONS = 8
 IRIS = "/v1/models/iris/predict"
 SHORT = "/predict"
@@ -80,7 +81,7 @@ def request_id_of(reply: bytes) -> tuple[str, bool]:
 
 
 def test_kill_under_load(bundles: dict[str, Path], tmp_path: Path) -> None:
-    """In ten rounds of load, SIGKILL and restart on one home no answered call is missing or there twice."""
+    """In rounds of load, SIGKILL and restart on one home no answered call is missing or there twice."""
     chance = random.Random(20261120)
     received: list[bytes] = []
     for _ in range(ROUNDS):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
 from types import TracebackType
-from typing import Self
+from typing import Self, Unpack
 
 import httpx
 
@@ -16,6 +17,7 @@ from penstock.client.calls import (
     Body,
     Call,
     Options,
+    PredictOptions,
     health_call,
     info_call,
     model_call,
@@ -29,7 +31,9 @@ from penstock.client.exchange import Attempt, Outcome, broken_by, reply_of, resu
 class AsyncClient:
     """A Penstock server, asked from asyncio. One event loop; any number of tasks; `async with`, or await `aclose`.
 
-    Arguments, results, repetitions and errors are those of `Client`. A cancelled call is not repeated.
+    Arguments, results, repetitions and errors are those of `Client`. A cancelled call is not repeated. At most
+    `max_concurrency` calls are under way, each on a connection that is kept for the next; others wait for their turn,
+    and their time begins with it.
     """
 
     def __init__(
@@ -40,10 +44,19 @@ class AsyncClient:
         timeout_s: float = 10.0,
         retries: int = 2,
         headers: Mapping[str, str] | None = None,
+        gzip: bool = False,
+        max_concurrency: int = 64,
     ) -> None:
         self._connection = Connection(
-            base_url=base_url, api_key=api_key, timeout_s=timeout_s, retries=retries, headers=headers
+            base_url=base_url,
+            api_key=api_key,
+            timeout_s=timeout_s,
+            retries=retries,
+            headers=headers,
+            gzip=gzip,
+            most_at_a_time=max_concurrency,
         )
+        self._room = asyncio.Semaphore(max_concurrency)
         self._http = httpx.AsyncClient(
             base_url=base_url, headers=self._connection.sent_headers, limits=self._connection.limits
         )
@@ -52,19 +65,34 @@ class AsyncClient:
         self,
         model: str,
         rows: object,
-        *,
-        key: str | None = None,
-        version: int | None = None,
-        alias: str | None = None,
-        params: Mapping[str, object] | None = None,
-        request_id: str | None = None,
-        deadline_ms: int | None = None,
+        **options: Unpack[PredictOptions],
     ) -> Answer:
         """Predictions of `model` for `rows`; the arguments are those of `Client.predict`."""
-        options = Options(
-            key=key, version=version, alias=alias, params=params, request_id=request_id, deadline_ms=deadline_ms
-        )
-        return await self._ask(predict_call(model, rows, options))
+        return await self._ask(predict_call(model, rows, Options(**options, gzip=self._connection.gzip)))
+
+    async def predict_many(
+        self,
+        model: str,
+        batches: Iterable[object] | AsyncIterable[object],
+        **options: Unpack[PredictOptions],
+    ) -> AsyncIterator[Answer]:
+        """The answers to `batches` of rows in their order, `max_concurrency` of them asked at a time.
+
+        `batches` is read no further than that, and may be without end. `options` are those of `predict`. The first
+        error ends it: what is under way is cancelled, and what the server has answered by then is in its records.
+        """
+        waiting: deque[asyncio.Task[Answer]] = deque()
+        try:
+            async for rows in _each(batches):
+                waiting.append(asyncio.create_task(self.predict(model, rows, **options)))
+                if len(waiting) >= self._connection.most_at_a_time:
+                    yield await waiting.popleft()
+            while waiting:
+                yield await waiting.popleft()
+        finally:
+            for task in waiting:
+                task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
 
     async def models(self) -> tuple[ModelStatus, ...]:
         """The models that the server knows."""
@@ -95,6 +123,10 @@ class AsyncClient:
         await self.aclose()
 
     async def _ask(self, call: Call[Body]) -> Body:
+        async with self._room:
+            return await self._ask_now(call)
+
+    async def _ask_now(self, call: Call[Body]) -> Body:
         connection = self._connection
         deadline_s = time.monotonic() + connection.timeout_s
         number = 0
@@ -117,3 +149,12 @@ class AsyncClient:
         except (httpx.RequestError, TimeoutError) as error:
             return broken_by(error)
         return reply_of(response, response.content)
+
+
+async def _each(batches: Iterable[object] | AsyncIterable[object]) -> AsyncIterator[object]:
+    if isinstance(batches, AsyncIterable):
+        async for rows in batches:
+            yield rows
+    else:
+        for rows in batches:
+            yield rows

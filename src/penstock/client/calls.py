@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 from collections.abc import Mapping
-from typing import Generic, Literal, TypeVar
+from typing import Generic, Literal, TypedDict, TypeVar
 
 import msgspec
 
 from penstock.client.answers import Answer, Health, ModelList, ModelStatus, ServerInfo
+from penstock.client.arrow import STREAM, arrow_stream, is_worth_it
 from penstock.client.rows import json_rows
 from penstock.errors import ClientError
 
 Body = TypeVar("Body")
 
+Format = Literal["json", "arrow"]
+"""How rows are sent; answers come as JSON."""
+
+_PACKED_BYTES = 1024
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _REQUEST_ID = re.compile(r"[\x20-\x7e]{1,128}")
 
@@ -36,8 +42,20 @@ class Call(msgspec.Struct, Generic[Body], frozen=True, kw_only=True):
         return self.method == "GET"
 
 
+class PredictOptions(TypedDict, total=False):
+    """What `predict` takes besides model and rows; `Client.predict` says what each means."""
+
+    key: str | None
+    version: int | None
+    alias: str | None
+    params: Mapping[str, object] | None
+    request_id: str | None
+    deadline_ms: int | None
+    format: Format | None
+
+
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """What a prediction may carry besides its rows; `Client.predict` says what each means."""
+    """The same as a value, with how the client sends."""
 
     key: str | None = None
     version: int | None = None
@@ -45,6 +63,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     params: Mapping[str, object] | None = None
     request_id: str | None = None
     deadline_ms: int | None = None
+    format: Format | None = None
+    gzip: bool = False
 
 
 class _PredictBody(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -55,7 +75,7 @@ class _PredictBody(msgspec.Struct, frozen=True, omit_defaults=True):
 
 def predict_call(model: str, rows: object, options: Options) -> Call[Answer]:
     """The request that asks `model` for predictions of `rows`. Raises `ClientError` for what cannot be sent."""
-    headers = {"content-type": "application/json"}
+    headers: dict[str, str] = {}
     if options.request_id is not None:
         if not _REQUEST_ID.fullmatch(options.request_id):
             raise ClientError("Expected 1 to 128 printable ASCII characters - at `request_id`.")
@@ -64,9 +84,22 @@ def predict_call(model: str, rows: object, options: Options) -> Call[Answer]:
         if options.deadline_ms < 1:
             raise ClientError(f"Expected at least 1 ms, got {options.deadline_ms} - at `deadline_ms`.")
         headers["x-deadline-ms"] = str(options.deadline_ms)
-    body = _PredictBody(instances=json_rows(rows), key=options.key, params=options.params)
     path = _model_path(model, options.version, options.alias) + "/predict"
-    return Call(method="POST", path=path, body_type=Answer, content=_encoded(body), headers=headers)
+    content, kind = _content(rows, options)
+    headers |= {"content-type": kind, "accept": "application/json"}
+    if options.gzip and len(content) > _PACKED_BYTES:
+        content, headers["content-encoding"] = gzip.compress(content, 1), "gzip"
+    return Call(method="POST", path=path, body_type=Answer, content=content, headers=headers)
+
+
+def _content(rows: object, options: Options) -> tuple[bytes, str]:
+    """The body and its type: Arrow where it is asked for, or where a large frame comes without params."""
+    if options.format == "arrow" and options.params is not None:
+        raise ClientError('Expected no `params`, which Arrow does not carry. Leave them out, or say format="json".')
+    if options.format == "arrow" or (options.format is None and options.params is None and is_worth_it(rows)):
+        return arrow_stream(rows, options.key), STREAM
+    body = _PredictBody(instances=json_rows(rows), key=options.key, params=options.params)
+    return _encoded(body), "application/json"
 
 
 def model_call(name: str) -> Call[ModelStatus]:

@@ -6,7 +6,7 @@ import random
 import time
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Self
+from typing import Self, Unpack
 
 import httpx
 
@@ -15,6 +15,7 @@ from penstock.client.calls import (
     Body,
     Call,
     Options,
+    PredictOptions,
     health_call,
     info_call,
     model_call,
@@ -29,7 +30,8 @@ class Client:
     """A Penstock server, asked from ordinary code. Thread-safe; close it, or use it as a context manager.
 
     `timeout_s` bounds a whole call, its repetitions and waits included. A call is repeated up to `retries` times, a
-    prediction only where it cannot have run (no connection, 429, 503). Errors of every method: `ServerUnreachable`,
+    prediction only where it cannot have run (no connection, 429, 503). With `gzip` bodies above
+    1 KiB are packed. Errors of every method: `ServerUnreachable`,
     `ServerRefused` with the server's code, request id and violations, `ClientError` for what cannot be sent or read.
     """
 
@@ -41,9 +43,10 @@ class Client:
         timeout_s: float = 10.0,
         retries: int = 2,
         headers: Mapping[str, str] | None = None,
+        gzip: bool = False,
     ) -> None:
         self._connection = Connection(
-            base_url=base_url, api_key=api_key, timeout_s=timeout_s, retries=retries, headers=headers
+            base_url=base_url, api_key=api_key, timeout_s=timeout_s, retries=retries, headers=headers, gzip=gzip
         )
         self._http = httpx.Client(
             base_url=base_url, headers=self._connection.sent_headers, limits=self._connection.limits
@@ -53,23 +56,16 @@ class Client:
         self,
         model: str,
         rows: object,
-        *,
-        key: str | None = None,
-        version: int | None = None,
-        alias: str | None = None,
-        params: Mapping[str, object] | None = None,
-        request_id: str | None = None,
-        deadline_ms: int | None = None,
+        **options: Unpack[PredictOptions],
     ) -> Answer:
         """Predictions of `model` for `rows`: a dict, an iterable of dicts, or a pandas, polars or Arrow frame.
 
         `key` keeps a caller on one arm of a rollout. `version` or `alias` chooses a version, else the server does.
-        `request_id` is the caller's own id, kept in the record. After `deadline_ms` the server gives up.
+        `request_id` is the caller's own id, kept in the record. After `deadline_ms` the server gives up. With `format`
+        "arrow" rows (a frame, or a dict of columns) go as Arrow's stream, as frames of 1,000 rows or more do by
+        themselves where pyarrow is installed.
         """
-        options = Options(
-            key=key, version=version, alias=alias, params=params, request_id=request_id, deadline_ms=deadline_ms
-        )
-        return self._ask(predict_call(model, rows, options))
+        return self._ask(predict_call(model, rows, Options(**options, gzip=self._connection.gzip)))
 
     def models(self) -> tuple[ModelStatus, ...]:
         """The models that the server knows."""

@@ -21,6 +21,8 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
     timeout_s: float = 10.0
     retries: int = 2
     headers: Mapping[str, str] | None = None
+    gzip: bool = False
+    most_at_a_time: int = 100
 
     def __post_init__(self) -> None:
         try:
@@ -35,6 +37,8 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
             raise ClientError(f"Expected more than 0 s, got {self.timeout_s} - at `timeout_s`.")
         if self.retries < 0:
             raise ClientError(f"Expected 0 or more, got {self.retries} - at `retries`.")
+        if self.most_at_a_time < 1:
+            raise ClientError(f"Expected at least 1, got {self.most_at_a_time} - at `max_concurrency`.")
 
     def __repr__(self) -> str:
         return f"Connection({self.base_url!r})"
@@ -49,4 +53,5 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def limits(self) -> httpx.Limits:
         """How many connections are open, and how long an idle one is kept."""
-        return httpx.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=_KEEP_IDLE_S)
+        most = self.most_at_a_time
+        return httpx.Limits(max_connections=most, max_keepalive_connections=most, keepalive_expiry=_KEEP_IDLE_S)

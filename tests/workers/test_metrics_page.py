@@ -94,7 +94,9 @@ def test_a_dead_worker_leaves_no_gauges(server: Running) -> None:
 
 
 def test_a_version_that_no_longer_loads_is_counted(bundles: dict[str, Path], tmp_path: Path) -> None:
-    """A worker that is to replace another and cannot load a version says so in the metrics; the old one serves on."""
+    """A worker that is to replace another and cannot load a version says so in the metrics; the old one serves on, and
+    no other is started beside it.
+    """
     bundle = Path(shutil.copytree(bundles["iris"], tmp_path / "iris-1"))
     with running([bundle], tmp_path / "home", "--workers", "1") as server:
         (bundle / "model.onnx").write_bytes(b"not a model")
@@ -102,8 +104,11 @@ def test_a_version_that_no_longer_loads_is_counted(bundles: dict[str, Path], tmp
         wait_for(lambda: sum_of(server, "model_load_failures_total") == 1)
         [sample] = families(server)["model_load_failures"].samples
         assert {"model": "iris", "version": "1"} == sample.labels
+        wait_for(lambda: "worker 0 is not replaced" in server.text)
         with server.client() as client:
             assert 200 == client.post("/v1/models/iris/predict", json={"instances": [IRIS_ROW]}).status_code
+        assert 0 == sum_of(server, "penstock_worker_restarts_total")
+        assert "another starts in" not in server.text
 
 
 def sum_of(server: Running, name: str) -> float:

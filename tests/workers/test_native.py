@@ -129,3 +129,15 @@ def test_a_native_bundle_that_cannot_be_loaded_ends_the_start(bundles: dict[str,
     (touched / "model.skops").write_bytes(b"not a model")
     with pytest.raises(AssertionError, match=r"model\.skops"), running([touched], tmp_path, "--workers", "1"):
         pass
+
+
+def test_a_native_process_that_dies_at_the_start_ends_it(bundles: dict[str, Path], tmp_path: Path) -> None:
+    """When it dies without a word before it has loaded, the command says how and ends; it does not try for ever."""
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "skops.py").write_text("import os\nos._exit(3)\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(broken))
+        with pytest.raises(AssertionError) as told, running([bundles["growth"]], tmp_path, "--workers", "1"):
+            pass
+    assert "Expected native-growth-1 to load, but it exited with 3" in " ".join(str(told.value).split())

@@ -144,7 +144,7 @@ def test_the_rows_of_our_own_json(data: st.DataObject) -> None:
     assert own == found or own is None
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(st.data())
 def test_damaged_bodies(data: st.DataObject) -> None:
     """A damaged body is refused, or read as our own API reads the same bytes."""
@@ -168,10 +168,12 @@ def test_any_base64(content: bytes) -> None:
         assert own == outcome(TfServing().reader(check, MAX_ROWS), json.dumps(body).encode())
 
 
-@pytest.fixture(scope="module")
-def server(bundles: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    home = tmp_path_factory.mktemp("tfserving")
-    with running([bundles["iris"], bundles["churn"], bundles["amount"]], home) as process:
+@pytest.fixture(scope="module", params=[True, False], ids=["lane", "asgi"])
+def server(
+    request: pytest.FixtureRequest, bundles: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Running]:
+    home, served = tmp_path_factory.mktemp("tfserving"), [bundles["iris"], bundles["churn"], bundles["amount"]]
+    with running(served, home, server__fast_lane=request.param) as process:
         yield process
 
 

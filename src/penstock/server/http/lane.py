@@ -21,8 +21,11 @@ MAX_BODY_BYTES: Final = 65_536
 ODD_HEADERS: Final = frozenset({b"content-encoding", b"expect", b"origin", b"transfer-encoding", b"upgrade"})
 """A request with one of these takes the ASGI path."""
 
-_FACES: Final = frozenset({"penstock", "short", "short-batch"})
-"""The protocols on the lane: ours, whose answers are JSON and need no headers of their own."""
+_FACES: Final = frozenset({"penstock", "short", "short-batch", "tfserving", "mlflow", "v2"})
+"""The protocols on the lane: those whose answers are JSON and need no headers of their own."""
+
+_HEADED: Final = frozenset({"v2"})
+"""Those of them that look at headers of their own."""
 
 MAX_HEADS: Final = 1024
 MAX_HEAD_BYTES: Final = 2048
@@ -52,7 +55,8 @@ class Head(msgspec.Struct, frozen=True):
     """What the parser made of a request's head. The same bytes mean the same again, so they are not parsed again.
 
     `call` is the first call with it, `patience_ns` its time from arrival to deadline, `length` that of the body. Most
-    name only a model; a `special` one names a version or an alias, too, or ends its connection.
+    name only a model; a `special` one names a version or an alias, too, ends its connection, or has
+    headers that its protocol looks at.
     """
 
     call: LaneCall
@@ -82,6 +86,8 @@ class Lane:
         if found is None or found[0][0].name not in _FACES:
             return None
         call = self._predictions.call(*found, headers, kind=LaneCall)
+        if call.face.name in _HEADED:
+            call.headers = dict(headers)
         return call if call.face is found[0][0] else None
 
     def known(self, data: bytes) -> LaneCall | None:
@@ -96,6 +102,7 @@ class Lane:
         call.model, call.more_body = first.model, False
         if head.is_special:
             call.version, call.alias, call.keep_alive = first.version, first.alias, first.keep_alive
+            call.headers = first.headers
         held_bytes = intake.held_bytes + head.length
         if held_bytes <= intake.limit_bytes:
             intake.held_bytes = held_bytes
@@ -128,8 +135,8 @@ class Lane:
             self._heads.clear()
         first = LaneCall(call.face, b"", 0)
         first.model, first.version, first.alias = call.model, call.version, call.alias
-        first.keep_alive = call.keep_alive
-        is_special = (call.version, call.alias, call.keep_alive) != (None, None, True)
+        first.keep_alive, first.headers = call.keep_alive, call.headers
+        is_special = (call.version, call.alias, call.keep_alive) != (None, None, True) or bool(call.headers)
         patience_ns = call.deadline_ns - call.arrived_ns
         self._heads[data[:end]] = Head(first, patience_ns, length=len(call.body), is_special=is_special)
 
@@ -144,7 +151,8 @@ class Lane:
         if is_plain and call.keep_alive and model is not None:
             opening = self._openings.get(model) or self._open(model)
             body = call.face.answer(call)
-            return _ANSWER % (opening, reply.request_id.encode(), len(body), body)
+            if not reply.headers:
+                return _ANSWER % (opening, reply.request_id.encode(), len(body), body)
         response = response_of(call)
         if (b"connection", b"close") in response.headers:
             call.keep_alive = False

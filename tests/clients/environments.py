@@ -21,6 +21,9 @@ PROGRAMS: Final = Path(__file__).parent / "programs"
 
 CLIENTS: Final[Mapping[str, Sequence[str]]] = {
     "mlflow": ("mlflow==3.17.2",),
+    "triton-http": ("tritonclient[http]==2.73.0",),
+    "triton-grpc": ("tritonclient[grpc]==2.73.0",),
+    "kserve": ("kserve==0.21.0",),
 }
 
 

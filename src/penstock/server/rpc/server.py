@@ -21,7 +21,7 @@ from penstock.errors import CallFailure
 from penstock.server.call import Call
 from penstock.server.failures import GRPC_STATUS, message_of
 from penstock.server.predict import Predict
-from penstock.server.protocols.v2_models import V2Models
+from penstock.server.protocols.v2_models import Ready, V2Models
 from penstock.server.rpc.face import Rpc
 from penstock.server.rpc.messages import SERVICE, message, pool
 from penstock.telemetry import trace_of
@@ -78,8 +78,8 @@ class RpcServer:
         methods: dict[str, Method] = {
             "ModelInfer": self._infer,
             "ServerLive": tell("ServerLive", (), lambda: {"live": True}),
-            "ServerReady": tell("ServerReady", (), lambda: {"ready": self._models.ready().ready}),
-            "ModelReady": tell("ModelReady", named, lambda *asked: {"ready": self._models.model_ready(*asked).ready}),
+            "ServerReady": tell("ServerReady", (), lambda: {"ready": _is_so(self._models.ready)}),
+            "ModelReady": tell("ModelReady", named, lambda *asked: {"ready": _is_so(self._models.model_ready, *asked)}),
             "ServerMetadata": tell("ServerMetadata", (), lambda: _members(self._models.server())),
             "ModelMetadata": tell("ModelMetadata", named, lambda *asked: _members(self._models.model(*asked))),
             "RepositoryIndex": tell(
@@ -131,6 +131,14 @@ class RpcServer:
             return told
 
         return answer
+
+
+def _is_so(tell: Callable[..., Ready], *asked: str) -> bool:
+    """What REST says by its status is a truth here."""
+    try:
+        return tell(*asked).ready
+    except CallFailure:
+        return False
 
 
 def _refused(context: Any, failure: CallFailure, text: bytes) -> bytes:

@@ -9,7 +9,15 @@ import pytest
 
 import penstock.errors as errors
 from penstock.errors import CallFailure, SchemaViolation, Violation
-from penstock.server.failures import HTTP_STATUS, ErrorBody, error_body, is_refusal
+from penstock.server.failures import (
+    HTTP_STATUS,
+    ErrorBody,
+    coded_error,
+    error_body,
+    http_status,
+    is_refusal,
+    plain_error,
+)
 
 WIRE = {
     "unreadable": 400,
@@ -59,3 +67,26 @@ def test_the_error_body() -> None:
         found.violations,
     )
     assert b'{"error":{"code":"not_found","message":"no"}}' == error_body(errors.NotFound("no"), None)
+
+
+@pytest.mark.parametrize("protocol", ["penstock", "tfserving", "mlflow", "mlflow-csv"])
+def test_each_protocols_status(protocol: str) -> None:
+    """TensorFlow Serving and MLflow know no 422: rows that break the schema are 400 there, all else is as elsewhere."""
+    expected = {**HTTP_STATUS, SchemaViolation: 422 if protocol == "penstock" else 400}
+    assert expected == {kind: http_status(kind.__new__(kind), protocol) for kind in HTTP_STATUS}
+
+
+def test_the_error_bodies_of_others() -> None:
+    """A body that has a message only tells all violations in it; MLflow's has its own names of codes."""
+    places = [Violation(f"$[{place}].age", "`int`", '"41"') for place in range(2)]
+    said = f"{places[0]}; {places[1]} (and 3 more)"
+    failure = SchemaViolation(places, 5)
+    assert {"error": said} == msgspec.json.decode(plain_error(failure, "id-1"))
+    assert {"error_code": "BAD_REQUEST", "message": said} == msgspec.json.decode(coded_error(failure, "id-1"))
+    codes = {
+        kind: msgspec.json.decode(coded_error(kind("said"), "id-1"))["error_code"]
+        for kind in (errors.NotFound, errors.TooLarge, errors.ModelFailed, errors.Overloaded)
+    }
+    assert ["RESOURCE_DOES_NOT_EXIST", "BAD_REQUEST", "INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE"] == list(
+        codes.values()
+    )

@@ -262,3 +262,16 @@ def test_a_timeout_of_the_caller(client: httpx.Client) -> None:
     """Triton's `timeout` parameter is a deadline."""
     asked = {"inputs": tensors(ROWS), "parameters": {"timeout": 1}}
     assert 504 == error(client.post("/v2/models/iris/infer", json=asked))[0]
+
+
+def test_a_body_that_begins_with_nul(client: httpx.Client) -> None:
+    """A NUL is no JSON, and not taken for the mark that parts JSON from bytes."""
+    answer = client.post("/v2/models/iris/infer", content=b"\x0000000000{}")
+    assert 400 == answer.status_code
+    assert "JSON is malformed" in answer.json()["error"]
+
+
+@pytest.mark.parametrize("body", [b"\0", b"\0zzzzzzzz{}", b"\0" + b"%08x" % 2 + b"{}"])
+def test_a_body_that_begins_with_a_nul(client: httpx.Client, body: bytes) -> None:
+    """What looks like our own mark of binary tensors is no JSON."""
+    assert 400 == error(client.post("/v2/models/iris/infer", content=body))[0]

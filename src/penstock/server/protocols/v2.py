@@ -17,13 +17,14 @@ from penstock.schema import Check
 from penstock.server.call import Asked, Call, Reader
 from penstock.server.failures import plain_error
 from penstock.server.protocols.v2_json import InferBody, Parameters, body_of, opening, tensors_of
-from penstock.server.protocols.v2_outputs import OutputTensor, output_tensors, require_known
+from penstock.server.protocols.v2_outputs import OutputForms, OutputTensor, require_known
 from penstock.server.protocols.v2_tensors import Columnar
 
 HEAD_LENGTH: Final = b"inference-header-content-length"
 _MARK: Final = 0
 _MARK_BYTES: Final = 9
 _MAX_ID: Final = 128
+_NONE: Final[frozenset[str]] = frozenset()
 
 
 class Wish(msgspec.Struct, frozen=True):
@@ -33,6 +34,7 @@ class Wish(msgspec.Struct, frozen=True):
     outputs: tuple[str, ...] | None
     binary: frozenset[str]
     is_binary: bool
+    forms: OutputForms | None = None
 
     def is_raw(self, name: str) -> bool:
         """Whether an output goes as bytes."""
@@ -51,6 +53,8 @@ class V2:
         length = call.headers.get(HEAD_LENGTH)
         body = call.body
         head = body
+        if length is None and body[:1] == b"\0":
+            raise Unreadable("JSON is malformed: invalid character (byte 0)")
         if length is not None:
             if not length.isdigit() or len(length) > 10 or int(length) > len(body):
                 raise Unreadable(
@@ -71,6 +75,7 @@ class V2:
     def reader_for(self, check: Check, max_rows: int, spec: OutputSpec | None) -> Reader:
         """A function that reads what `open` gives, for a schema and the outputs of `spec`."""
         columnar = Columnar(check, max_rows)
+        forms = None if spec is None else OutputForms(spec)
 
         def read(content: bytes) -> Asked:
             head, tail = content, memoryview(b"")
@@ -78,7 +83,7 @@ class V2:
                 end = _MARK_BYTES + int(content[1:_MARK_BYTES], 16)
                 head, tail = content[_MARK_BYTES:end], memoryview(content)[end:]
             body = body_of(head)
-            wish = _wish(body)
+            wish = _wish(body, forms)
             if spec is not None and wish.outputs is not None:
                 require_known(wish.outputs, spec)
             return columnar.asked(tensors_of(body.inputs, tail), wish)
@@ -90,7 +95,8 @@ class V2:
         reply = call.reply
         model = reply.answerer
         wish: Wish = call.asked.wish if call.asked is not None else Wish(None, None, frozenset(), False)
-        tensors = output_tensors(reply.predictions, model.bundle.outputs, wish.outputs)
+        forms = wish.forms or OutputForms(model.bundle.outputs)
+        tensors = forms.tensors(reply.predictions, wish.outputs)
         tails: list[bytes] = []
         said: dict[str, Any] = {"model_name": model.name, "model_version": str(model.version)}
         if wish.id is not None:
@@ -141,14 +147,14 @@ def require_plain(parameters: Sequence[Parameters | None]) -> None:
                 raise Unreadable(f"Expected tensors as data or bytes, got the parameter {name}: leave it out")
 
 
-def _wish(body: InferBody) -> Wish:
+def _wish(body: InferBody, forms: OutputForms | None) -> Wish:
     outputs = body.outputs
-    require_plain([tensor.parameters for tensor in (*body.inputs, *(outputs or ()))])
-    is_binary = (body.parameters or {}).get("binary_data_output") is True
+    require_plain([tensor.parameters for tensor in (*body.inputs, *(outputs or ())) if tensor.parameters])
+    is_binary = body.parameters is not None and body.parameters.get("binary_data_output") is True
     if not outputs:
-        return Wish(body.id, None, frozenset(), is_binary)
+        return Wish(body.id, None, _NONE, is_binary, forms)
     binary = [wanted.name for wanted in outputs if (wanted.parameters or {}).get("binary_data", is_binary) is True]
-    return Wish(body.id, tuple([wanted.name for wanted in outputs]), frozenset(binary), is_binary)
+    return Wish(body.id, tuple([wanted.name for wanted in outputs]), frozenset(binary), is_binary, forms)
 
 
 def _output(tensor: OutputTensor, wish: Wish, tails: list[bytes]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from msgspec import UNSET, Meta, Raw, UnsetType
 
 from penstock.errors import Unreadable
 from penstock.server.protocols.reading import unreadable
-from penstock.server.protocols.v2_tensors import Tensor, require_count, require_fits, tensor_of_bytes
+from penstock.server.protocols.v2_tensors import Tensor, miscounted, require_fits, tensor_of_bytes
 
 Parameters = dict[str, Any]
 """Whatever a client adds (text, number or truth each); what we do not know is left alone."""
@@ -118,7 +118,7 @@ def tensors_of(inputs: Sequence[InputTensor], tail: memoryview) -> list[Tensor]:
 
 
 def _of_json(sent: InputTensor) -> Tensor:
-    require_fits(sent.name, sent.datatype, sent.shape)
+    count = require_fits(sent.name, sent.datatype, sent.shape)
     if isinstance(sent.data, UnsetType):
         raise Unreadable(
             f"Expected the tensor's data, got none - at `$.inputs.{sent.name[:64]}`. Send `data`, or "
@@ -131,7 +131,8 @@ def _of_json(sent: InputTensor) -> Tensor:
         values = _flattened(sent, decoder, error)
     except _BROKEN as error:
         raise unreadable(error, bytes(sent.data)) from None
-    require_count(sent.name, sent.shape, len(values))
+    if len(values) != count:
+        raise miscounted(sent.name, sent.shape, len(values))
     return Tensor(sent.name, sent.datatype, sent.shape, values)
 
 

@@ -52,22 +52,31 @@ def require_known(names: Sequence[str], spec: OutputSpec) -> None:
             )
 
 
-def output_tensors(
-    predictions: Sequence[Prediction], spec: OutputSpec, wanted: Sequence[str] | None
-) -> list[OutputTensor]:
-    """The tensors of an answer, those that are `wanted`; an abstaining fallback answers none."""
-    names = spec.names if wanted is None else wanted
-    return [_tensor(name, predictions, spec) for name in names if getattr(predictions[0], name) is not None]
+class OutputForms:
+    """What is known of a model's answers before there is one. Made once per version."""
 
+    def __init__(self, spec: OutputSpec) -> None:
+        self._names = spec.names
+        self._datatypes = {name: _datatype(name, spec) for name in spec.names}
+        self._columns = {name: list(_columns(name, spec)) for name in spec.names if name in _WIDE}
+        self._parameters = {
+            name: {_WIDE[name]: msgspec.json.encode(columns).decode()} for name, columns in self._columns.items()
+        }
 
-def _tensor(name: str, predictions: Sequence[Prediction], spec: OutputSpec) -> OutputTensor:
-    values: list[Any] = list(map(attrgetter(name), predictions))
-    if name in _WIDE:
-        values = list(chain.from_iterable(row.values() for row in values))
-    parameters = {}
-    if name in _WIDE:
-        parameters[_WIDE[name]] = msgspec.json.encode(list(_columns(name, spec))).decode()
-    return OutputTensor(name, _datatype(name, spec), _shape(name, spec, len(predictions)), values, parameters)
+    def tensors(self, predictions: Sequence[Prediction], wanted: Sequence[str] | None) -> list[OutputTensor]:
+        """The tensors of an answer, those that are `wanted`; an abstaining fallback answers none."""
+        first = predictions[0]
+        names = self._names if wanted is None else wanted
+        return [self._tensor(name, predictions) for name in names if getattr(first, name) is not None]
+
+    def _tensor(self, name: str, predictions: Sequence[Prediction]) -> OutputTensor:
+        values: list[Any] = list(map(attrgetter(name), predictions))
+        columns = self._columns.get(name)
+        shape = [len(values)]
+        if columns is not None:
+            values = list(chain.from_iterable([row.values() for row in values]))
+            shape.append(len(columns))
+        return OutputTensor(name, self._datatypes[name], shape, values, self._parameters.get(name, {}))
 
 
 _WIDE: Final = {"probabilities": "classes", "values": "targets"}

@@ -56,22 +56,22 @@ class Tensor(msgspec.Struct, frozen=True):
 
 def require_fits(name: str, datatype: str, shape: Sequence[int]) -> int:
     """How many values a tensor has. Raises Unreadable for a datatype or a shape that no column has."""
-    if datatype != BYTES and datatype not in _CODES:
+    if datatype not in _CODES and datatype != BYTES:
         known = ", ".join([*_CODES, BYTES])
         raise Unreadable(f"Expected a datatype out of {known}, got {datatype[:20]!r} - at `$.inputs.{name[:64]}`")
-    if not 0 < len(shape) <= _MOST_DIMENSIONS or min(shape) < 0:
+    dimensions = len(shape)
+    if not 0 < dimensions <= _MOST_DIMENSIONS or min(shape) < 0:
         raise Unreadable(
             f"Expected a shape [n], [n,1] or [n,k] of whole numbers, got {list(shape)[:4]} - at `$.inputs.{name[:64]}`"
         )
-    return math.prod(shape)
+    return shape[0] if dimensions == 1 else shape[0] * shape[1]
 
 
-def require_count(name: str, shape: Sequence[int], count: int) -> None:
-    """Raise Unreadable unless a tensor has as many values as its shape says."""
-    if count != math.prod(shape):
-        raise Unreadable(
-            f"Expected {math.prod(shape)} values for the shape {list(shape)}, got {count} - at `$.inputs.{name[:64]}`"
-        )
+def miscounted(name: str, shape: Sequence[int], count: int) -> Unreadable:
+    """The failure of a tensor that has not as many values as its shape says."""
+    return Unreadable(
+        f"Expected {math.prod(shape)} values for the shape {list(shape)}, got {count} - at `$.inputs.{name[:64]}`"
+    )
 
 
 def tensor_of_bytes(name: str, datatype: str, shape: Sequence[int], data: bytes | memoryview) -> Tensor:
@@ -79,7 +79,8 @@ def tensor_of_bytes(name: str, datatype: str, shape: Sequence[int], data: bytes 
     count = require_fits(name, datatype, shape)
     if datatype == BYTES:
         texts = _texts(name, data)
-        require_count(name, shape, len(texts))
+        if len(texts) != count:
+            raise miscounted(name, shape, len(texts))
         return Tensor(name, datatype, shape, texts)
     code = _CODES[datatype]
     if len(data) != count * struct.calcsize(f"<{code}"):
@@ -153,9 +154,8 @@ class Columnar:
 
     def asked(self, tensors: Sequence[Tensor], wish: Any) -> Asked:
         """The checked rows of `tensors`. Raises Unreadable, TooLarge and SchemaViolation with all violations."""
-        for tensor in tensors:
-            if tensor.shape[0] > self._max_rows:
-                require_rows(tensor.shape[0], self._max_rows, "$.inputs")
+        if tensors and tensors[0].shape[0] > self._max_rows:
+            require_rows(tensors[0].shape[0], self._max_rows, "$.inputs")
         columns = self._columns(tensors)
         check = self._check
         try:

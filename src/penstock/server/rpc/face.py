@@ -15,13 +15,13 @@ from penstock.server.call import Asked, Call, Reader
 from penstock.server.failures import message_of
 from penstock.server.protocols.v2 import keep_id, marks_of, require_plain, shorten
 from penstock.server.protocols.v2_models import version_of
-from penstock.server.protocols.v2_outputs import output_tensors, require_known
+from penstock.server.protocols.v2_outputs import OutputForms, require_known
 from penstock.server.protocols.v2_tensors import (
     BYTES,
     Columnar,
     Tensor,
     decoded_texts,
-    require_count,
+    miscounted,
     require_fits,
     tensor_of_bytes,
 )
@@ -52,6 +52,7 @@ class RpcWish(msgspec.Struct, frozen=True):
 
     id: str
     outputs: tuple[str, ...] | None
+    forms: OutputForms | None = None
 
 
 class Rpc:
@@ -83,6 +84,7 @@ class Rpc:
     def reader_for(self, check: Check, max_rows: int, spec: OutputSpec | None) -> Reader:
         """A function that reads a message for a schema and the outputs of `spec`."""
         columnar = Columnar(check, max_rows)
+        forms = None if spec is None else OutputForms(spec)
 
         def read(content: bytes) -> Asked:
             request = self._decoded(content)
@@ -90,7 +92,7 @@ class Rpc:
             require_plain([_plain(each.parameters) for each in (*request.inputs, *request.outputs) if each.parameters])
             if spec is not None and outputs is not None:
                 require_known(outputs, spec)
-            return columnar.asked(_tensors(request), RpcWish(request.id, outputs))
+            return columnar.asked(_tensors(request), RpcWish(request.id, outputs, forms))
 
         return read
 
@@ -102,7 +104,8 @@ class Rpc:
         answer = self._response(model_name=model.name, model_version=str(model.version), id=wish.id)
         for name, value in marks_of(call).items():
             _set(answer.parameters[name], value)
-        for tensor in output_tensors(reply.predictions, model.bundle.outputs, wish.outputs):
+        forms = wish.forms or OutputForms(model.bundle.outputs)
+        for tensor in forms.tensors(reply.predictions, wish.outputs):
             said = answer.outputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
             for name, value in tensor.parameters.items():
                 _set(said.parameters[name], value)
@@ -151,7 +154,7 @@ def _tensors(request: Any) -> list[Tensor]:
 
 def _of_contents(sent: Any) -> Tensor:
     name, datatype, shape = sent.name, sent.datatype, list(sent.shape)
-    require_fits(name, datatype, shape)
+    count = require_fits(name, datatype, shape)
     member = _CONTENTS.get(datatype, "raw_input_contents")
     filled = [field.name for field, _ in sent.contents.ListFields()]
     if filled not in ([], [member]) or member not in _CONTENTS.values():
@@ -160,7 +163,8 @@ def _of_contents(sent: Any) -> Tensor:
             f"- at `$.inputs.{name[:64]}`"
         )
     values: list[Any] = list(getattr(sent.contents, member))
-    require_count(name, shape, len(values))
+    if len(values) != count:
+        raise miscounted(name, shape, len(values))
     if datatype == BYTES:
         values = list(decoded_texts(name, values))
     low, high = _NARROW.get(datatype, (None, None))

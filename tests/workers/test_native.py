@@ -110,14 +110,13 @@ def test_a_rolling_restart_loses_no_native_call(server: Running) -> None:
     assert ([], {200}) == (load.lost, set(load.statuses))
 
 
-def test_none_is_left_when_the_supervisor_is_killed(bundles: dict[str, Path], tmp_path: Path) -> None:
+def test_none_is_left_when_the_supervisor_is_killed(server: Running) -> None:  # the last of its server
     """Native processes end with their supervisor, however that ends."""
-    with running([bundles["growth"]], tmp_path, "--workers", "1") as started:
-        processes = [*computing(started), *sources_of(started)]
-        assert 2 == len(processes)
-        started.process.kill()
-        started.process.wait()
-        wait_for(lambda: not any(line_of(pid) for pid in processes))
+    processes = [*computing(server), *sources_of(server)]
+    assert 2 == len(processes)
+    server.process.kill()
+    server.process.wait()
+    wait_for(lambda: not any(line_of(pid) for pid in processes))
 
 
 def test_a_native_bundle_that_cannot_be_loaded_ends_the_start(bundles: dict[str, Path], tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check lint types contract format bench bench-startup bench-peers load soak exactness compression sizes clients test-torch test-tensorflow soak-rows soak-kills clean
+.PHONY: demo test check lint types contract format bench bench-startup bench-peers load soak exactness compression sizes clients schemathesis test-torch test-tensorflow soak-rows soak-kills clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -40,6 +40,14 @@ test-tensorflow: .venv-tensorflow/.installed   ## TensorFlow's SavedModel
 clients: $(STAMP)   ## unmodified clients of other servers, each in .venvs/clients, against ours
 	$(BIN)/python tests/clients/environments.py
 	$(BIN)/python -m pytest tests/clients
+
+schemathesis: $(STAMP) .venvs/schemathesis/.installed   ## Schemathesis against a server and its /openapi.json
+	$(BIN)/python -W ignore tests/openapi_fuzz.py .venvs/schemathesis/bin/schemathesis --max-examples 100
+
+.venvs/schemathesis/.installed: Makefile
+	$(PYTHON) -m venv .venvs/schemathesis
+	.venvs/schemathesis/bin/python -m pip install --quiet --disable-pip-version-check schemathesis==4.32.5
+	touch $@
 
 compression: .venv-torch/.installed   ## regenerates docs/compression.md from ../shared/data
 	.venv-torch/bin/python benchmarks/compression.py

@@ -10,6 +10,7 @@ import pytest
 import penstock.errors as errors
 from penstock.errors import CallFailure, SchemaViolation, Violation
 from penstock.server.failures import (
+    GRPC_STATUS,
     HTTP_STATUS,
     ErrorBody,
     coded_error,
@@ -48,6 +49,14 @@ def test_each_failure_has_its_status() -> None:
     """Every kind of failure, also one of another module, has the status that wire.md gives to its code."""
     assert WIRE == {kind.code: HTTP_STATUS[kind] for kind in descendants(CallFailure)}
     assert set(HTTP_STATUS) == set(descendants(CallFailure))
+
+
+def test_each_failure_has_its_grpc_status() -> None:
+    """Every kind of failure has a status of gRPC; what may be tried again over HTTP may be tried again there."""
+    assert set(GRPC_STATUS) == set(descendants(CallFailure))
+    assert {kind for kind, status in HTTP_STATUS.items() if status == 503} == {
+        kind for kind, status in GRPC_STATUS.items() if status == "UNAVAILABLE"
+    }
 
 
 @pytest.mark.parametrize("kind", HTTP_STATUS, ids=lambda kind: kind.code)

@@ -98,6 +98,8 @@ def test_the_most_specific_range_decides(accept: bytes, expected: float) -> None
     [
         ("/v2", {"error"}),
         ("/v2/models/nobody/infer", {"error"}),
+        ("/v2/models/\n/infer", {"error"}),
+        ("/v1/models/churn/versions/3", {"error"}),
         ("/v1/models/churn:predict", {"error"}),
         ("/v1/models/churn/versions/3:predict", {"error"}),
         ("/v1/models/churn/metadata", {"error"}),

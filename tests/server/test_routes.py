@@ -58,6 +58,14 @@ def test_head_is_get() -> None:
     assert isinstance(match("HEAD", "/predict"), MethodNotAllowed)
 
 
+@pytest.mark.parametrize("path", ["/v1/models/churn:predict", "/v1/models/churn/versions/3:predict"])
+def test_a_colon_ends_a_name(path: str) -> None:
+    """What TensorFlow Serving writes behind a model's name is no part of it."""
+    found = match("OPTIONS", path)
+    assert isinstance(found, MethodNotAllowed)
+    assert ("POST",) == found.allowed
+
+
 @pytest.mark.parametrize(
     "path",
     [

@@ -105,8 +105,8 @@ _ERROR_CODES: Final = {404: "RESOURCE_DOES_NOT_EXIST", 503: "TEMPORARILY_UNAVAIL
 """MLflow's names by status, where they are not those of every 4xx or 5xx."""
 
 _SHAPES: Final[tuple[tuple[re.Pattern[str], Callable[[CallFailure, str | None], bytes]], ...]] = (
-    (re.compile(r"/v2(/.*)?"), plain_error),
-    (re.compile(r"/v1/models/[^/]+(/.*)?(:[a-z]+|/metadata)"), plain_error),
+    (re.compile(r"/v2(/.*)?", re.DOTALL), plain_error),
+    (re.compile(r"/v1/models/[^/]+(/.*)?(:[a-z]+|/metadata)", re.DOTALL), plain_error),
     (re.compile(r"/v1/models/[^/]+/(versions|labels)/[^/]+"), plain_error),
     (re.compile(r"/(invocations|ping|version)"), coded_error),
 )

@@ -97,8 +97,9 @@ def _columns(row: Json) -> Json:
             for field, values in row.get("properties", {}).items()
         },
     }
-    if row.get("required"):
-        columns["required"] = row["required"]
+    for rule in ("required", "additionalProperties"):
+        if rule in row:
+            columns[rule] = row[rule]
     return columns
 
 
@@ -144,8 +145,8 @@ def _predict_operation(schema: str, operation: str, example: Json | None = None)
     return {
         "operationId": operation,
         "parameters": [{"$ref": f"#/components/parameters/{name}"} for name in shared.PARAMETERS],
-        "requestBody": {"required": True, "content": {"application/json": content}},
-        "responses": shared.predict_responses(_ref(f"{schema}.Answer")),
+        "requestBody": {"required": True, "content": {"application/json": content, **shared.ARROW}},
+        "responses": shared.predict_responses(_ref(f"{schema}.Answer"), has_arrow=True),
     }
 
 
@@ -175,8 +176,8 @@ def _paths_by_choice(models: Sequence[ModelDoc]) -> Json:
 def _short_paths(only: ModelDoc | None) -> Json:
     """The short names; typed by `only` when there is no other model."""
     name = only.name if only else "any"
-    values = {"type": "array", "items": {}, "description": "Values in the order of the schema's fields."}
-    one, many = [_ref(f"{name}.Row"), values], {"type": "array", "items": {"anyOf": [_ref(f"{name}.Row"), values]}}
+    values = {"type": "array", "items": {}, "minItems": 1, "description": "Values in the order of the schema's fields."}
+    one, many = [_ref(f"{name}.Row"), values], _rows([_ref(f"{name}.Row"), values])
     paths: Json = {}
     for path, summary, answer in (
         ("/predict", "Predict with the default model", {"anyOf": [shared.short_answer(), shared.short_answers()]}),
@@ -196,6 +197,10 @@ def _short_paths(only: ModelDoc | None) -> Json:
             }
         }
     return paths
+
+
+def _rows(kinds: list[Json]) -> Json:
+    return {"type": "array", "minItems": 1, "items": {"anyOf": kinds}}
 
 
 def _short_request(features: Json) -> Json:

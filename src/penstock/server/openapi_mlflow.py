@@ -51,6 +51,7 @@ _FAILURES: Final = {
     "400": "Not readable, or rows that break the model's schema.",
     "404": "No such model.",
     "413": "Too large.",
+    "406": "The header Accept excludes JSON.",
     "415": "Neither JSON nor CSV.",
     "500": "The model failed.",
     "503": "Overloaded, or not ready.",

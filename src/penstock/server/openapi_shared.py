@@ -74,8 +74,8 @@ PARAMETERS: Final[Json] = {
     "RequestId": {
         "name": "X-Request-Id",
         "in": "header",
-        "description": "The caller's own id: echoed, and kept in the record.",
-        "schema": {"type": "string", "maxLength": 128, "pattern": "^[\\x20-\\x7e]+$"},
+        "description": "The caller's own id: up to 128 printable ASCII characters are echoed and recorded.",
+        "schema": {"type": "string"},
     },
     "DeadlineMs": {
         "name": "X-Deadline-Ms",
@@ -88,8 +88,9 @@ PARAMETERS: Final[Json] = {
 _ERRORS: Final = {
     "400": ("Unreadable", "The body is not what this route reads."),
     "404": ("NotFound", "No such route, model, version or alias; the message names what there is."),
+    "406": ("NotAcceptable", "The header Accept excludes every type of answer that this route has."),
     "413": ("TooLarge", "The body or the number of rows is above a limit."),
-    "415": ("UnsupportedMedia", "The content type is not application/json."),
+    "415": ("UnsupportedMedia", "A content type or a packing (Content-Encoding) that this route does not read."),
     "422": ("SchemaViolation", "The rows break the model's schema; all places are named."),
     "500": ("ModelFailed", "The model failed on these rows, or the server did; never the fault of the input's form."),
     "503": ("Unavailable", "Not ready, overloaded, or the model is left alone for a while. Retry-After says when."),
@@ -110,8 +111,8 @@ def _error_response(status: str, description: str) -> Json:
 RESPONSES: Final[Json] = {name: _error_response(status, text) for status, (name, text) in _ERRORS.items()}
 
 
-def predict_responses(answer: Json) -> Json:
-    """The responses of a prediction whose body on success is `answer`."""
+def predict_responses(answer: Json, *, has_arrow: bool = False) -> Json:
+    """The responses of a prediction whose body on success is `answer`, or as `has_arrow` tells a stream of Arrow."""
     errors = {status: {"$ref": f"#/components/responses/{name}"} for status, (name, _) in _ERRORS.items()}
     headers = {
         "X-Penstock-Request-Id": {"description": "The body's `request_id`.", "schema": _TEXT},
@@ -120,9 +121,17 @@ def predict_responses(answer: Json) -> Json:
         "X-Penstock-Fallback": {"description": "The kind of fallback, where one answered.", "schema": FALLBACK},
         "X-Penstock-Cache": {"description": "Where the response cache answered.", "schema": {"enum": ["hit"]}},
     }
-    success = {"description": "The answer.", "headers": headers, "content": {"application/json": {"schema": answer}}}
+    content = {"application/json": {"schema": answer}, **(ARROW if has_arrow else {})}
+    success = {"description": "The answer.", "headers": headers, "content": content}
     return {"200": success, **errors}
 
+
+ARROW: Final[Json] = {
+    "application/vnd.apache.arrow.stream": {
+        "schema": {"type": "string", "format": "binary", "description": "An Arrow IPC stream, a column per field."}
+    }
+}
+"""The other form of rows and answers of our own API."""
 
 FALLBACK: Final[Json] = {"type": "string", "enum": ["constant", "version", "abstain"]}
 MARKS: Final[Json] = {

@@ -53,6 +53,7 @@ _FAILURES: Final = {
     "400": "Not readable, rows that break the model's schema, or a method other than predict.",
     "404": "No such model, version or label.",
     "413": "Too large.",
+    "406": "The header Accept excludes JSON.",
     "415": "A body packed in a way that is not read.",
     "500": "The model failed.",
     "503": "Overloaded, or not ready.",

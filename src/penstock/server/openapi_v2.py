@@ -108,6 +108,7 @@ _FAILURES: Final[Json] = {
     "400": _failure("Not readable: JSON, tensors, outputs that there are not."),
     "404": _failure("No such model or version."),
     "413": _failure("Too large."),
+    "406": _failure("The header Accept excludes JSON."),
     "415": _failure("A body packed in a way that is not read."),
     "422": _failure("Rows that break the model's schema."),
     "500": _failure("The model failed."),

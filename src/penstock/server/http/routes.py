@@ -75,7 +75,7 @@ Found = tuple[Route, dict[str, str]]
 
 
 def _pattern(path: str) -> re.Pattern[str]:
-    return re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]{1,64})", path.replace(".", r"\.")))
+    return re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/:]{1,64})", path.replace(".", r"\.")))
 
 
 _PATTERNS: Final = tuple((route, _pattern(route.path)) for route in ROUTES)

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 HEAVY = {"pandas", "sklearn", "skl2onnx", "onnx", "skops", "joblib", "pyarrow", "fastapi", "scipy", "polars", "torch"}
-HEAVY |= {"opentelemetry", "requests", "google", "structlog", "prometheus_client"}
+HEAVY |= {"opentelemetry", "requests", "google", "structlog", "prometheus_client", "grpc"}
 
 
 def loaded_by(code: str, *arguments: str) -> set[str]:

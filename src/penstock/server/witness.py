@@ -27,6 +27,7 @@ _ROUTES: Final = {
     ("penstock", "version"): "/v1/models/{model}/versions/{version}/predict",
     ("penstock", "alias"): "/v1/models/{model}/aliases/{alias}/predict",
     ("v2", ""): "/v2/models/{model}/infer",
+    ("v2-grpc", ""): "/inference.GRPCInferenceService/ModelInfer",
     ("v2", "version"): "/v2/models/{model}/versions/{version}/infer",
     ("tfserving", ""): "/v1/models/{model}:predict",
     ("tfserving", "version"): "/v1/models/{model}/versions/{version}:predict",

@@ -17,6 +17,7 @@ import msgspec
 
 from openloop import Order, Paced, Pacing, open_loop
 from processes import CLIENT_CORE, SERVER_CORE, Running, end_in_order, free_port, serving
+from protocols import protocols
 from report import PERFORMANCE, Bar, Spread, bars_table, machine, ratios, table, write_part
 from scaling import Scaling, scaling
 from stages import stages
@@ -92,7 +93,9 @@ def _measure(workload: Workload, scratch: Path, options: Options, bars: list[Bar
         loaded = _held(started)
     scaled = scaling(workload, scratch, rounds=3, seconds=options.seconds, connections=CONNECTIONS)
     bars.append(Bar(f"two workers / one, {workload.name}", scaled.least, WORKERS_BAR, "×"))
-    return [closed, batch, paced, _scaling(workload, scaled), start, loaded, _stages(workload, scratch)]
+    spoken, found = protocols(workload, scratch, rounds=3, seconds=options.seconds)
+    bars += found
+    return [closed, batch, paced, spoken, _scaling(workload, scaled), start, loaded, _stages(workload, scratch)]
 
 
 @contextlib.contextmanager

@@ -34,7 +34,7 @@ def main() -> int:
                 "--suppress-health-check=all",
                 *sys.argv[2:],
             ]
-            return subprocess.run(line, check=False, stdin=subprocess.DEVNULL).returncode
+            return subprocess.run(line, check=False, stdin=subprocess.DEVNULL, cwd=folder).returncode
 
 
 if __name__ == "__main__":

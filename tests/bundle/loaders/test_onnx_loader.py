@@ -208,3 +208,19 @@ def test_serving_loads_no_training_library() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert "[]" == done.stdout.strip()
+
+
+def test_numbers_hide_nothing_from_the_scan() -> None:
+    """A tensor with its data elsewhere is found behind a great many numbers, and so is the end of what is cut short."""
+    numbers = helper.make_attribute("numbers", list(range(200_000)))
+    tensor = helper.make_tensor("t", TensorProto.DOUBLE, [1], [0.0])
+    tensor.data_location = TensorProto.EXTERNAL
+    node = helper.make_node("Constant", [], ["c"])
+    node.attribute.extend([numbers, helper.make_attribute("value", tensor)])
+    whole = model_of([node]).SerializeToString()
+    with pytest.raises(BundleRefused, match="another file"):
+        refuse_unsafe(whole)
+    del node.attribute[1]
+    refuse_unsafe(model_of([node]).SerializeToString())
+    with pytest.raises(BundleRefused, match="cut short"):
+        refuse_unsafe(model_of([node]).SerializeToString()[:-200])

@@ -5,6 +5,7 @@ The serving install has no `onnx` package. Field numbers are those of onnx.proto
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Final
 
@@ -21,6 +22,16 @@ Others of that domain load what stands outside the file (EPContext)."""
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _MOST_NESTED = 64
+_TAGS = [number << 3 for number in range(1, 16)]
+_SCALARS: Final = re.compile(
+    b"(?:[%b][\x80-\xff]{0,9}[\x00-\x7f]|[%b].{4})++"
+    % (
+        b"".join(b"\\x%02x" % (tag | _VARINT) for tag in _TAGS),
+        b"".join(b"\\x%02x" % (tag | _FIXED32) for tag in _TAGS),
+    ),
+    re.DOTALL,
+)
+"""Fields that are numbers, one after the other: the trees of a forest are some 100,000 of them."""
 
 _MESSAGES: Final[dict[str, dict[int, str]]] = {
     "model": {7: "graph", 8: "opset", 20: "training", 25: "function"},
@@ -52,7 +63,8 @@ def _scan(message: memoryview, kind: str, depth: int) -> None:
         raise BundleRefused(f"model.onnx: graphs nested deeper than {_MOST_NESTED}")
     inner = _MESSAGES[kind]
     named: dict[int, str] = {}
-    for number, wire, value in wire_fields(message):
+    # Of numbers only those of a tensor say anything here.
+    for number, wire, value in wire_fields(message, without_numbers=kind != "tensor"):
         if kind == "tensor":
             _refuse_external(number, wire, value)
         elif wire == _BYTES and isinstance(value, memoryview):
@@ -80,10 +92,15 @@ def _refuse_domain(kind: str, number: int, value: memoryview) -> None:
         raise BundleRefused(f"model.onnx: operators of the domain {domain!r} are not in the list of this loader")
 
 
-def wire_fields(message: memoryview) -> Iterator[tuple[int, int, memoryview | int]]:
-    """Number, wire type and value of each field. Raises BundleRefused for what is no protobuf message."""
+def wire_fields(message: memoryview, *, without_numbers: bool = False) -> Iterator[tuple[int, int, memoryview | int]]:
+    """Number, wire type and value of each field, perhaps without most of those that are numbers. Raises BundleRefused
+    for what is no protobuf message.
+    """
     at, end = 0, len(message)
     while at < end:
+        if without_numbers and (numbers := _SCALARS.match(message, at)) is not None:
+            at = numbers.end()
+            continue
         tag, at = _varint(message, at)
         number, wire = tag >> 3, tag & 7
         if wire == _VARINT:

@@ -225,3 +225,25 @@ def test_the_compiled_descriptors(tmp_path: Path) -> None:
     made = tmp_path / "oip.binpb"
     assert 0 == protoc.main(["protoc", f"-I{home}", f"--descriptor_set_out={made}", "oip.proto"])
     assert made.read_bytes() == (Path(home) / "oip.binpb").read_bytes()
+
+
+def test_a_port_that_is_taken(server: Running, channel: grpc.Channel, bundles: dict[str, Path], tmp_path: Path) -> None:
+    """A second server is refused the port, which SO_REUSEPORT would have let it share."""
+    port = server.text.partition("gRPC at ")[2].split()[0].rpartition(":")[2]
+    with (
+        pytest.raises(AssertionError, match="for gRPC: Address already in use"),
+        running([bundles["iris"]], tmp_path, "--grpc-port", port),
+    ):
+        pass
+
+
+def test_several_workers_share_the_port(bundles: dict[str, Path], tmp_path: Path) -> None:
+    """Two workers answer on one port, and both stop when they are told to."""
+    with running([bundles["iris"]], tmp_path, "--grpc-port", "0", "--workers", "2") as process:
+        address = process.text.partition("gRPC at ")[2].split()[0]
+        for _ in range(16):
+            with grpc.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)]) as channel:
+                body = channel.unary_unary(f"/{SERVICE}/ModelInfer")(matrix().SerializeToString(), timeout=20)
+                assert "iris" == message("ModelInferResponse").FromString(body).model_name
+        assert 0 == process.stop()
+    assert ["v2-grpc"] * 16 == [record.protocol for record in process.records()]

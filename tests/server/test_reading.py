@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from penstock.errors import SchemaViolation, Unreadable
+from penstock.errors import SchemaViolation, TooLarge, Unreadable
 from penstock.schema import Check, Field, Schema
 from penstock.server.protocols import Own, Short
 
@@ -31,6 +31,21 @@ def test_a_repeated_key_in_features_counts_last() -> None:
     """The short names read rows by the same rule."""
     (row,) = Short(is_batch=False).reader(CHECK, 10)(b'{"age": "x", "age": 3, "plan": "a"}').rows
     assert CHECK.row(3, "a") == row
+
+
+@pytest.mark.parametrize(
+    ("face", "body"),
+    [
+        (Own(), b'{"instances": [%b]}' % b", ".join([b"{}"] * 11)),
+        (Own(), b'{"columns": {"age": [%b]}}' % b", ".join([b"null"] * 11)),
+        (Short(is_batch=True), b"[%b]" % b", ".join([b"{}"] * 11)),
+        (Short(is_batch=True), b"[%b]" % b", ".join([b"[]"] * 11)),
+    ],
+)
+def test_too_many_wrong_rows_are_not_walked(face: Own | Short, body: bytes) -> None:
+    """More rows than one call may send are refused as such, whatever is wrong with them: the walk would take long."""
+    with pytest.raises(TooLarge, match="11 rows in one call"):
+        face.reader(CHECK, 10)(body)
 
 
 @pytest.mark.parametrize("body", [b'{"instances": [{"age": 3, "plan": "a"}], "key": 7}', b'{"rows": []}', b"[]", b"7"])

@@ -52,7 +52,7 @@ class Own:
             batch = check.settle(rows)
             return Asked(batch.rows, asked.key, _sent(body, len(rows)) if batch.changed else None)
 
-        return checked(read, check=check, locate=_located)
+        return checked(read, check=check, max_rows=max_rows, locate=_located)
 
     def answer(self, call: Call) -> bytes:
         """The body of an answer: `{"model", "version", "digest", "request_id", "predictions", "latency_ms"}`,

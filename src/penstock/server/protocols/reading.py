@@ -18,9 +18,11 @@ _CUT = "Input data was truncated"
 _MALFORMED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
-def checked(read: Reader, *, check: Check, locate: Callable[[Any], Located | None], part: str = "the body") -> Reader:
+def checked(
+    read: Reader, *, check: Check, max_rows: int, locate: Callable[[Any], Located | None], part: str = "the body"
+) -> Reader:
     """What `read` makes of a body, or of the `part` of it that it gets; when its types do not fit, the slow walk over
-    the rows that `locate` finds.
+    the rows that `locate` finds, if these are no more than `max_rows`.
 
     Raises Unreadable for what is no JSON, no UTF-8, nested too deep or another envelope, and SchemaViolation naming
     every place where the rows break the schema.
@@ -30,15 +32,27 @@ def checked(read: Reader, *, check: Check, locate: Callable[[Any], Located | Non
         try:
             return read(body)
         except msgspec.ValidationError:
-            return _read_again(generic(body, part), read, check=check, locate=locate)
+            sent = generic(body, part)
+            located = locate(sent)
+            if located is not None:
+                _require_few(*located, max_rows)
+            return _read_again(sent, read, check=check, located=located)
         except _MALFORMED as error:
             raise unreadable(error, body, part) from None
 
     return read_checked
 
 
-def _read_again(objects: Any, read: Reader, *, check: Check, locate: Callable[[Any], Located | None]) -> Asked:
-    located = locate(objects)
+def _require_few(rows: Any, path: str, form: Form, max_rows: int) -> None:
+    """Raise TooLarge for too many rows, before a walk that takes microseconds for each."""
+    if form == "table":
+        count = max((len(values) for values in rows.values() if isinstance(values, list)), default=1)
+    else:
+        count = len(rows) if form in ("rows", "lists") else 1
+    require_rows(max(count, 1), max_rows, path)
+
+
+def _read_again(objects: Any, read: Reader, *, check: Check, located: Located | None) -> Asked:
     findings = None if located is None else check.violations(*located)
     if findings is not None and findings.total:
         raise findings.error()

@@ -91,7 +91,7 @@ class Short:
             batch = check.settle(rows)
             return Asked(batch.rows, raw=_sent(features) if batch.changed else None)
 
-        return checked(read, check=check, locate=_located, part="`$.features`")
+        return checked(read, check=check, max_rows=max_rows, locate=_located, part="`$.features`")
 
     def answer(self, call: Call) -> bytes:
         """The body of an answer."""

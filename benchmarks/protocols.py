@@ -12,13 +12,12 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
-from penstock.server.rpc.messages import message
 from penstock.testing import TONGUES
-from penstock.testing.tongues import Rows, Tongue
+from penstock.testing.rpc_tongue import grpc_body
+from penstock.testing.tongues import Tongue
 from processes import CLIENT_CORE, Running, free_port, posts, python, serving
 from report import Bar, Spread, ratios, table
 from workloads import MANY, Workload, workloads
@@ -109,22 +108,6 @@ def _over_grpc(port: int, workload: Workload, rows: int, scratch: Path) -> Way:
         return int(answered)
 
     return Way(GRPC, len(body), load)
-
-
-def grpc_body(model: str, rows: Rows) -> bytes:
-    """A ModelInferRequest with raw tensors, one per field: those of V2's binary form."""
-    binary = next(tongue for tongue in TONGUES if tongue.name == "v2-binary")
-    body, headers = binary.write(rows)
-    length = int(headers["inference-header-content-length"])
-    head: dict[str, Any] = msgspec.json.decode(body[:length])
-    request, place = message("ModelInferRequest")(model_name=model), length
-    for tensor in head["inputs"]:
-        request.inputs.add(name=tensor["name"], datatype=tensor["datatype"], shape=tensor["shape"])
-        end = place + tensor["parameters"]["binary_data_size"]
-        request.raw_input_contents.append(body[place:end])
-        place = end
-    encoded: bytes = request.SerializeToString()
-    return encoded
 
 
 def _answers(url: str, workload: Workload) -> bool:

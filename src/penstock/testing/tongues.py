@@ -171,12 +171,21 @@ def _v2_binary(rows: Rows) -> tuple[bytes, dict[str, str]]:
 def _from_v2(response: httpx.Response) -> list[Any]:
     length = int(response.headers.get("inference-header-content-length", len(response.content)))
     head, tail = msgspec.json.decode(response.content[:length]), response.content[length:]
-    found: dict[str, list[Any]] = {}
+    tensors, values = [], []
     for tensor in head["outputs"]:
         size = tensor.get("parameters", {}).get("binary_data_size")
-        values = tensor.get("data") if size is None else _of_bytes(tensor["datatype"], tail[:size])
+        values.append(tensor["data"] if size is None else tail[:size])
+        tensors.append((tensor["name"], tensor["datatype"], tensor["shape"]))
         tail = tail[size or 0 :]
-        found[tensor["name"]] = np.reshape(np.array(values, object), tensor["shape"]).tolist()
+    return answers_of(tensors, values)
+
+
+def answers_of(tensors: Sequence[tuple[str, str, list[int]]], values: Sequence[list[Any] | bytes]) -> list[Any]:
+    """One dict per row out of tensors (name, datatype, shape), whose values are listed or raw."""
+    found: dict[str, list[Any]] = {}
+    for (name, datatype, shape), held in zip(tensors, values, strict=True):
+        listed = _of_bytes(datatype, held) if isinstance(held, bytes) else held
+        found[name] = np.reshape(np.array(listed, object), shape).tolist()
     return [dict(zip(found, row, strict=True)) for row in zip(*found.values(), strict=True)]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 import penstock
 from penstock.testing import TONGUES, Running, Tongue, check_protocol, running
+from penstock.testing.rpc_tongue import rpc_tongue
 from rows import CHURN_ROW, IRIS_ROW
 
 Row = dict[str, Any]
@@ -27,7 +29,8 @@ ROWS: dict[str, list[Row]] = {
 
 @pytest.fixture(scope="module")
 def server(bundles: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    with running([bundles[name] for name in ROWS], tmp_path_factory.mktemp("contract")) as process:
+    served = [bundles[name] for name in ROWS]
+    with running(served, tmp_path_factory.mktemp("contract"), "--grpc-port", "0") as process:
         yield process
 
 
@@ -39,3 +42,11 @@ def test_a_protocol_keeps_to_the_contract(
     """Over a real server and its real log, against our own JSON."""
     schema = penstock.open(bundles[model]).schema
     check_protocol(tongue, server, model, ROWS[model], schema=schema)
+
+
+@pytest.mark.parametrize("model", ROWS)
+def test_grpc_keeps_to_the_contract(model: str, server: Running, bundles: dict[str, Path]) -> None:
+    """The same over gRPC."""
+    [address] = re.findall(r"gRPC at (\S+)", server.text)
+    schema = penstock.open(bundles[model]).schema
+    check_protocol(rpc_tongue(address), server, model, ROWS[model], schema=schema)

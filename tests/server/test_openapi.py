@@ -56,7 +56,7 @@ output_specs = st.sampled_from(
 )
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(st.dictionaries(names, st.tuples(output_specs, st.text(max_size=20)), max_size=3))
 def test_the_document_is_openapi(served: dict[str, tuple[OutputSpec, str]]) -> None:
     """Whatever is served, the document is valid OpenAPI 3.1 and survives JSON."""

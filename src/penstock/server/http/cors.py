@@ -7,7 +7,10 @@ from typing import Any
 
 Headers = list[tuple[bytes, bytes]]
 
-_ALLOWED = (b"access-control-allow-headers", b"authorization, content-type, x-deadline-ms, x-request-id")
+_ALLOWED = (
+    b"access-control-allow-headers",
+    b"authorization, content-encoding, content-type, x-deadline-ms, x-penstock-model, x-request-id",
+)
 _EXPOSED = (
     b"access-control-expose-headers",
     b"x-penstock-cache, x-penstock-fallback, x-penstock-model, x-penstock-request-id, x-penstock-version, "

@@ -13,6 +13,7 @@ from asyncio import Runner
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from types import FrameType
 
 import msgspec
 import uvicorn
@@ -53,6 +54,7 @@ class Assembled(msgspec.Struct, frozen=True):
 
     models: list[Version]
     registry: Registry
+    host: Host
     log: AuditLog
     runner: Runner
     config: uvicorn.Config
@@ -78,7 +80,7 @@ def serve(
             url, grpc = url_of(listener), grpc_address(ours.server)
             on_start(Started(url, 0, served(parts.models, url), str(parts.log.path), resident_bytes(), grpc))
 
-        server = TellingServer(parts.config, started, notify)
+        server = TellingServer(parts.config, parts.host, started, notify=notify, unready_s=settings.server.unready_s)
         parts.runner.run(serve_until_stopped(server, parts.log, [listener], parts.grpc))
 
 
@@ -126,7 +128,7 @@ def assembled(
         door = Door(settings.limits.connections, registry)
         _calm_collector()
         grpc = _grpc(settings.server, predict, host)
-        yield Assembled(models, registry, log, runner, _uvicorn_config(settings, predict, pages, door), grpc)
+        yield Assembled(models, registry, host, log, runner, _uvicorn_config(settings, predict, pages, door), grpc)
 
 
 def _grpc(server: ServerSettings, predict: Predict, host: Host) -> GrpcServer | None:
@@ -260,10 +262,23 @@ def _calm_collector() -> None:
 
 
 class TellingServer(uvicorn.Server):
-    """uvicorn, telling when it listens; `notify` hears that it lives and that it stops."""
+    """uvicorn, telling when it listens; `notify` hears that it lives and that it stops. The first signal makes `host`
+    not ready, and `unready_s` later, or at the second, it stops.
+    """
 
-    def __init__(self, config: uvicorn.Config, on_start: Callable[[], None], notify: Notify = NOBODY) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        host: Host,
+        on_start: Callable[[], None],
+        *,
+        notify: Notify = NOBODY,
+        unready_s: float = 0.0,
+    ) -> None:
         super().__init__(config)
+        self._host = host
+        self._unready_s = unready_s
+        self._stop_at_s: float | None = None
         self._on_start = on_start
         self._notify = notify
         self._alive: asyncio.Task[None] | None = None
@@ -275,6 +290,20 @@ class TellingServer(uvicorn.Server):
         self._on_start()
         self._notify.tell(READY)
         self._alive = asyncio.create_task(self._notify.tell_alive())
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop, or first be not ready for a while."""
+        super().handle_exit(sig, frame)
+        self._host.is_stopping = True
+        if self._unready_s and self._stop_at_s is None:
+            self._stop_at_s = time.monotonic() + self._unready_s
+            self.should_exit = False
+
+    async def on_tick(self, counter: int) -> bool:
+        """As uvicorn, ten times a second: whether to stop."""
+        if self._stop_at_s is not None and time.monotonic() >= self._stop_at_s:
+            self.should_exit = True
+        return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         if self._alive is not None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from loads import wait_for
 from penstock.audit import verify
 from running import STOP_S, Running, command, environment, read_answer, request, running, segments
 
@@ -66,6 +67,22 @@ def test_an_idle_connection_is_closed(bundles: dict[str, Path], tmp_path: Path) 
         assert 200 == read_answer(connection).status
         server.process.terminate()
         assert b"" == connection.recv(1)
+        assert 0 == server.process.wait(STOP_S)
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_it_is_not_ready_for_a_while_before_it_stops(bundles: dict[str, Path], tmp_path: Path, workers: str) -> None:
+    """With `server.unready_s` new callers are answered after SIGTERM, but readiness is denied; a second one ends it."""
+    started = running([bundles["iris"]], tmp_path, "--workers", workers, server__unready_s=300)
+    with started as server, server.client() as client:
+        assert 200 == client.get("/health/ready").status_code
+        server.process.send_signal(signal.SIGTERM)
+        wait_for(lambda: client.get("/health/ready").status_code == 503)
+        with server.client() as other:
+            assert 200 == other.post(IRIS, content=BODY).status_code
+            assert "stopping" == other.get("/health/ready").json()["status"]
+            assert (200, 503) == (other.get("/health/live").status_code, other.get("/v2/health/ready").status_code)
+        server.process.send_signal(signal.SIGTERM)
         assert 0 == server.process.wait(STOP_S)
 
 

@@ -66,7 +66,14 @@ class Host:
         self._chosen: dict[tuple[str | None, int | None, str | None], Served] = {}  # what was asked for and is there
         self._leaving: set[Served] = set()
         self.table = RoutingTable({}, default_model)
+        self.is_stopping = False
+        """Set when the server is about to stop: it answers, but is not ready any more."""
         self.swap(models)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether something is served, and will be."""
+        return bool(self._served) and not self.is_stopping
 
     def models(self) -> list[Version]:
         """All loaded versions, by name and number."""

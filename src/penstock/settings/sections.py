@@ -57,6 +57,15 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     fast_lane: Annotated[
         bool, Meta(description="Answer plain predictions without ASGI; off, every request takes the same slow path.")
     ] = True
+    unready_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=3600,
+            description="On stopping, how long calls are still taken while `/health/ready` says 503, for load "
+            "balancers that look now and then.",
+        ),
+    ] = 0.0
     drain_s: Annotated[
         float, Meta(ge=0, le=3600, description="On stopping, how long requests under way may still take.")
     ] = 30.0

@@ -35,6 +35,10 @@ class Take(msgspec.Struct, frozen=True, tag=True):
     """Supervisor to worker: an accepted connection; its descriptor comes with the message."""
 
 
+class Unready(msgspec.Struct, frozen=True, tag=True):
+    """Supervisor to worker: answer as before, but say that you are not ready: `Leave` follows."""
+
+
 class Leave(msgspec.Struct, frozen=True, tag=True):
     """Supervisor to worker or native process: answer what is under way, then exit."""
 
@@ -115,7 +119,7 @@ class Sum(msgspec.Struct, frozen=True, tag=True):
     place: tuple[str, int] | None = None
 
 
-ToWorker: TypeAlias = Configure | Take | Leave | Summed | Attach
+ToWorker: TypeAlias = Configure | Take | Unready | Leave | Summed | Attach
 ToNative: TypeAlias = Load | Begin | Attend | Leave
 ToSupervisor: TypeAlias = Ready | Failed | Took | Beat | Sum | Loaded | Up
 

@@ -28,7 +28,7 @@ from penstock.started import Started
 from penstock.telemetry import FamilyState, Registry, lasting
 from penstock.workers import channel
 from penstock.workers.acceptor import Acceptor, Taker
-from penstock.workers.channel import Beat, Configure, Failed, Leave, Ready, Sum, Summed, Took
+from penstock.workers.channel import Beat, Configure, Failed, Leave, Ready, Sum, Summed, Took, Unready
 from penstock.workers.natives import Natives, natives_of
 from penstock.workers.spawn import BackOff, fate_of, spawn
 
@@ -89,14 +89,15 @@ class Supervisor:
         self._acceptor = Acceptor(listener, self._takers, most=most, door=door)
         self._is_started = False
         self._is_stopping = False
+        self._is_unready = False
         self._stopped = asyncio.Event()
         self._failure: str | None = None
         self._loop = asyncio.get_running_loop()
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT. Raises PenstockError when the first workers cannot start."""
-        self._loop.add_signal_handler(signal.SIGTERM, self._stop)
-        self._loop.add_signal_handler(signal.SIGINT, self._stop)
+        self._loop.add_signal_handler(signal.SIGTERM, self._stop_in_order)
+        self._loop.add_signal_handler(signal.SIGINT, self._stop_in_order)
         self._loop.add_signal_handler(signal.SIGHUP, lambda: self._loop.create_task(self._roll()))
         self._natives.start()
         self._tasks = [self._loop.create_task(self._watch())]
@@ -243,6 +244,17 @@ class Supervisor:
             with contextlib.suppress(OSError):
                 worker.end.shutdown(socket.SHUT_WR)  # its channel is full: at its end the worker leaves as well
         self._loop.call_later(self._settings.server.drain_s + 5.0, worker.process.kill)
+
+    def _stop_in_order(self) -> None:
+        """Be not ready for a while, as the settings say; then, or when told again, stop."""
+        wait_s = self._settings.server.unready_s
+        if self._is_unready or not wait_s:
+            self._stop()
+            return
+        self._is_unready = True
+        for worker in self._workers:
+            channel.send(worker.end, Unready())
+        self._loop.call_later(wait_s, self._stop)
 
     def _stop(self) -> None:
         self._is_stopping = True

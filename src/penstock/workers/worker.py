@@ -23,7 +23,7 @@ from penstock.runtime import RemoteModel
 from penstock.server.measures import Measures
 from penstock.telemetry import FamilyState, Registry
 from penstock.workers import channel
-from penstock.workers.channel import Attach, Beat, Configure, Failed, Leave, Ready, Sum, Summed, Take, Took
+from penstock.workers.channel import Attach, Beat, Configure, Failed, Leave, Ready, Sum, Summed, Take, Took, Unready
 
 _LOG = logging.getLogger("penstock")
 _BEAT_S = 0.25
@@ -47,7 +47,7 @@ class Attendant:
     async def run(self, parts: Assembled, url: str) -> None:
         """Serve until told to leave, or until the supervisor is gone."""
         self._parts = parts
-        self._server = TellingServer(parts.config, lambda: self._tell_ready(parts, url))
+        self._server = TellingServer(parts.config, parts.host, lambda: self._tell_ready(parts, url))
         loop = asyncio.get_running_loop()
         loop.add_reader(self._end, self._hear)
         self._hear()  # the sockets of native processes are there already
@@ -85,13 +85,20 @@ class Attendant:
                     self._attach(message, connection)
                 case Summed():
                     self._tell_sums(message.text)
+                case Unready():
+                    self._be_unready()
                 case Leave() | None:
+                    self._be_unready()
                     asyncio.get_running_loop().remove_reader(self._end)
                     self._tell_taken()
                     self._let_in()
                     if self._server is not None:
                         self._server.should_exit = True
                     return
+
+    def _be_unready(self) -> None:
+        if self._parts is not None:
+            self._parts.host.is_stopping = True
 
     def _admit(self) -> None:
         """Let in what has arrived, once the supervisor can know: it gives to another what was not taken when this one

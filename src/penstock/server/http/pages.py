@@ -79,13 +79,14 @@ class Pages:
 
     def _ping(self, names: Mapping[str, str]) -> Page:
         """As MLflow and SageMaker ask whether predictions are answered."""
-        if not self._host.table.models:
-            raise NotReady("nothing is served yet")
+        if not self._host.is_ready:
+            raise NotReady("the server is stopping" if self._host.is_stopping else "nothing is served yet")
         return _json({"status": "ok"})
 
     def _ready(self, names: Mapping[str, str]) -> Page:
         served = {name: dict(routes.aliases) for name, routes in self._host.table.models.items()}
-        return _json({"status": "ready" if served else "not ready", "models": served}, 200 if served else 503)
+        status = "stopping" if self._host.is_stopping else "ready" if served else "not ready"
+        return _json({"status": status, "models": served}, 200 if status == "ready" else 503)
 
     def _model_version(self, names: Mapping[str, str]) -> Page:
         model = self._host.choose(None, None, None).model

@@ -76,7 +76,7 @@ class V2Models:
 
     def ready(self) -> Ready:
         """That all models answer. Raises NotReady while nothing is served."""
-        if not self._host.table.models:
+        if not self._host.is_ready:
             raise NotReady("nothing is served yet")
         return Ready(True)
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.ipc
 import pytest
 
 import penstock
@@ -115,3 +116,16 @@ def test_the_first_error_ends_many(server: Running) -> None:
         return answered
 
     assert 2 == asyncio.run(ask())
+
+
+def test_rows_and_answer_have_their_types_by_themselves(server: Running) -> None:
+    """JSON in and Arrow out, with what answered in the stream's metadata; the record is that of JSON."""
+    media = "application/vnd.apache.arrow.stream"
+    with server.client(headers={"accept": media}) as http:
+        reply = http.post("/v1/models/iris/predict", json={"instances": [IRIS_ROW, IRIS_ROW]})
+    table = pa.ipc.open_stream(reply.content).read_all()
+    assert ["label", "probabilities.0", "probabilities.1", "probabilities.2"] == table.column_names
+    assert (media, 2) == (reply.headers["content-type"], table.num_rows)
+    about = {name.decode(): value.decode() for name, value in table.schema.metadata.items()}
+    record = server.record(about["request_id"])
+    assert ("penstock", record.digest, "iris") == (record.protocol, about["digest"], about["model"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,9 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.errors import CallFailure, SchemaViolation, TooLarge, Unreadable
+from penstock.errors import CallFailure, SchemaViolation, TooLarge, Unreadable, UnsupportedMedia
 from penstock.schema import Check, Field, Schema
-from penstock.server.call import Asked
+from penstock.server.call import Asked, Call
 from penstock.server.protocols.arrow import STREAM, Arrow
 from penstock.server.protocols.own import Own
 
@@ -236,3 +237,10 @@ def test_any_bytes_are_refused(body: bytes) -> None:
     """What is no stream is the caller's fault."""
     with pytest.raises(CallFailure):
         READ(body + b"\xff\xff\xff\xff\x00\x00\x00\x00")
+
+
+def test_without_pyarrow_the_caller_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that has no pyarrow says what to install, before anything is read or run."""
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(UnsupportedMedia, match=r"pip install 'penstock\[arrow\]'"):
+        FACE.open(Call(FACE, stream(pa.table(COLUMNS)), 0))

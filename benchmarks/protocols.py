@@ -12,6 +12,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -64,6 +65,12 @@ def protocols(workload: Workload, scratch: Path, *, rounds: int, seconds: int) -
     return "\n".join(parts), bars
 
 
+def _complete(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows with another row's value where one is missing: not every protocol can say that a text is missing."""
+    known = {name: value for row in rows for name, value in row.items() if value is not None}
+    return [{name: known.get(name) if value is None else value for name, value in row.items()} for row in rows]
+
+
 def _costs(ways: list[Way], running: Running, *, rounds: int, seconds: int) -> dict[str, list[float]]:
     """Microseconds of the server's processor time for an answered request, by protocol and round."""
     costs: dict[str, list[float]] = {way.name: [] for way in ways}
@@ -79,7 +86,7 @@ def _costs(ways: list[Way], running: Running, *, rounds: int, seconds: int) -> d
 
 def _over_http(tongue: Tongue, url: str, workload: Workload, rows: int, scratch: Path) -> Way:
     name = workload.bundle.manifest.name
-    body, headers = tongue.write(workload.rows[:rows])
+    body, headers = tongue.write(_complete(workload.rows)[:rows])
     headers = {"Content-Type": "application/json", **{key.title(): value for key, value in headers.items()}}
     path = url + tongue.path.format(model=name)
     if posts(path, body, headers) is None:
@@ -95,7 +102,7 @@ def _over_http(tongue: Tongue, url: str, workload: Workload, rows: int, scratch:
 
 
 def _over_grpc(port: int, workload: Workload, rows: int, scratch: Path) -> Way:
-    body = grpc_body(workload.bundle.manifest.name, workload.rows[:rows])
+    body = grpc_body(workload.bundle.manifest.name, _complete(workload.rows)[:rows])
     file = scratch / f"grpc-{rows}.bin"
     file.write_bytes(body)
 

@@ -71,9 +71,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         for workload in workloads(Path(name)):
             if workload.name.startswith(said.only or ""):
-                parts += _measure(workload, Path(name), options, bars)
+                found = _measure(workload, Path(name), options, bars)
+                print(*found, sep="\n", flush=True)  # what is measured is seen, whatever becomes of the rest
+                parts += found
+    print(bars_table(bars))
     text = "\n".join([head, bars_table(bars), *parts])
-    print(text)
     if said.write:
         write_part(PERFORMANCE, "make bench", text)
 
@@ -93,7 +95,7 @@ def _measure(workload: Workload, scratch: Path, options: Options, bars: list[Bar
         loaded = _held(started)
     scaled = scaling(workload, scratch, rounds=3, seconds=options.seconds, connections=CONNECTIONS)
     bars.append(Bar(f"two workers / one, {workload.name}", scaled.least, WORKERS_BAR, "×"))
-    spoken, found = protocols(workload, scratch, rounds=3, seconds=options.seconds)
+    spoken, found = protocols(workload, scratch, rounds=3, seconds=1)
     bars += found
     return [closed, batch, paced, spoken, _scaling(workload, scaled), start, loaded, _stages(workload, scratch)]
 

@@ -32,6 +32,7 @@ def server(bundles: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -
             for row in (IRIS_ROW, IRIS_ROW, {}):
                 client.post("/v1/models/iris/predict", json={"instances": [row]})
             client.post("/v1/models/none/predict", json={"instances": [IRIS_ROW]})
+        wait_for(lambda: sum_of(started, "model_requests_total") == 4)  # workers tell their sums now and then
         yield started
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import gated as gated_model
 import pytest
 from gated import BROKEN, GATE, WAITS
 
+from loads import wait_for
 from running import Answer, Running, read_answer, request, running
 
 PATH = "/v1/models/gated/predict"
@@ -26,14 +26,6 @@ def body_of(*xs: float) -> bytes:
 
 def call_of(*xs: float, **headers: str) -> bytes:
     return request(PATH, body_of(*xs), headers={name.replace("_", "-"): value for name, value in headers.items()})
-
-
-def until(is_so: Callable[[], bool]) -> None:
-    """Wait for a condition, for at most 20 s."""
-    until_s = time.monotonic() + 20
-    while not is_so():
-        assert time.monotonic() < until_s, "it did not come to be"
-        time.sleep(0.005)
 
 
 def metric(server: Running, name: str) -> float:
@@ -96,7 +88,7 @@ def held(server: Running) -> Iterator[Held]:
     held.open()
     for connection in held.connections:
         connection.close()
-    until(lambda: metric(server, "model_active_requests") == 0)
+    wait_for(lambda: metric(server, "model_active_requests") == 0)
     (server.home / BROKEN).unlink(missing_ok=True)
 
 
@@ -116,9 +108,9 @@ def code(answer: Answer) -> tuple[int, str]:
 def test_a_full_queue_refuses_at_once(server: Running, held: Held) -> None:
     """Rows that run and rows that wait count; the refusal says when to come again, is recorded, and others go on."""
     first = held.ask(WAITS, 1.0)
-    until(lambda: metric(server, "model_active_requests") == 1)
+    wait_for(lambda: metric(server, "model_active_requests") == 1)
     second = held.ask(2.0, 3.0)
-    until(lambda: metric(server, "model_active_requests") == 2)
+    wait_for(lambda: metric(server, "model_active_requests") == 2)
     refused = told(held.ask(4.0))
     assert ((503, "overloaded"), "1") == (code(refused), refused.headers["retry-after"])
     record = server.record(refused.json["error"]["request_id"])
@@ -146,7 +138,7 @@ def test_more_rows_than_fit_may_run_alone(server: Running, held: Held) -> None:
         assert 200 == client.post(PATH, content=body_of(*range(1, 10)), headers=JSON).status_code
     held.gate.unlink()
     first = held.ask(WAITS)
-    until(lambda: metric(server, "model_active_requests") == 1)
+    wait_for(lambda: metric(server, "model_active_requests") == 1)
     refused = told(held.ask(*range(1, 10)))
     assert (503, "overloaded") == code(refused)
     assert 9 == server.record(refused.json["error"]["request_id"]).rows
@@ -161,7 +153,7 @@ def test_bytes_in_flight(server: Running, held: Held) -> None:
     """Bodies that are worked on and bodies that arrive count together; too many are refused, small ones too."""
     padding = b" " * 45_000
     first = held.send(request(PATH, body_of(WAITS) + padding))
-    until(lambda: metric(server, "model_active_requests") == 1)
+    wait_for(lambda: metric(server, "model_active_requests") == 1)
     whole = request(PATH, body_of(2.0) + padding)
     second = held.send(whole[:-10])  # arrives slowly
     answers = []
@@ -192,18 +184,18 @@ def test_bodies_of_callers_who_left_are_let_go(server: Running, held: Held) -> N
         with server.client() as client:
             return 200 == client.post(PATH, content=body_of(1.0) + b" " * 95_000, headers=JSON).status_code
 
-    until(is_free)
+    wait_for(is_free)
 
 
 def test_a_caller_who_hangs_up_frees_its_place(server: Running, held: Held) -> None:
     """Rows of callers who left do not run, their record says so, and those who stayed are answered."""
     first = held.ask(WAITS)
-    until(lambda: metric(server, "model_active_requests") == 1)
+    wait_for(lambda: metric(server, "model_active_requests") == 1)
     for number in range(3):
         held.ask(float(number), X_Request_Id="left").close()
-        until(lambda: metric(server, "model_active_requests") == 1)
+        wait_for(lambda: metric(server, "model_active_requests") == 1)
     second = held.ask(5.0, 6.0)
-    until(lambda: metric(server, "model_active_requests") == 2)
+    wait_for(lambda: metric(server, "model_active_requests") == 2)
     held.open()
     assert [[WAITS], [5.0, 6.0]] == [values(first), values(second)]
     left = [record for record in server.records() if record.client_id == "left"]
@@ -215,9 +207,9 @@ def test_a_caller_who_hangs_up_frees_its_place(server: Running, held: Held) -> N
 def test_a_caller_who_hangs_up_during_its_run(server: Running, held: Held) -> None:
     """The call ends then, with a record and without outputs: nobody was told anything."""
     first = held.ask(WAITS, X_Request_Id="during")
-    until(lambda: metric(server, "model_active_requests") == 1)
+    wait_for(lambda: metric(server, "model_active_requests") == 1)
     first.close()
-    until(lambda: metric(server, "model_active_requests") == 0)
+    wait_for(lambda: metric(server, "model_active_requests") == 0)
     [record] = [record for record in server.records() if record.client_id == "during"]
     assert ("refusal", "caller_gone", None) == (record.kind, record.code, record.outputs)
 
@@ -241,7 +233,7 @@ def test_too_many_connections(server: Running) -> None:
             assert b"" == silent.recv(100)
         inside[0].sendall(request("/health", method="GET"))
         assert 200 == read_answer(inside[0]).status
-    until(lambda: metric(server, "penstock_connections_refused_total") >= refused_before + 4)
+    wait_for(lambda: metric(server, "penstock_connections_refused_total") >= refused_before + 4)
 
 
 def state(server: Running) -> str:
@@ -261,10 +253,10 @@ def test_the_circuit_breaker(server: Running, held: Held) -> None:
 
         assert [(500, "model_failed")] * 3 + [(503, "model_unavailable")] * 2 == [ask() for _ in range(5)]
         assert (1.0, "open") == (metric(server, "penstock_breaker_open"), state(server))
-        until(lambda: state(server) == "half-open")
+        wait_for(lambda: state(server) == "half-open")
         assert [(500, "model_failed"), (503, "model_unavailable")] == [ask(), ask()]
         (server.home / BROKEN).unlink()
-        until(lambda: state(server) == "half-open")
+        wait_for(lambda: state(server) == "half-open")
         # A call that the model never saw says nothing of it.
         assert 422 == client.post(PATH, json={"instances": [{"x": "a"}]}).status_code
         assert [(200, "ok")] * 2 == [ask(), ask()]
@@ -280,12 +272,12 @@ def test_while_one_call_tries_all_others_are_refused(server: Running, held: Held
             assert 500 == client.post(PATH, content=body_of(1.0), headers=JSON).status_code
     (server.home / BROKEN).unlink()
     held.gate.unlink()
-    until(lambda: state(server) == "half-open")
+    wait_for(lambda: state(server) == "half-open")
     trial = held.ask(WAITS)
-    until(lambda: metric(server, "model_active_requests") == 1)
+    wait_for(lambda: metric(server, "model_active_requests") == 1)
     assert (503, "model_unavailable") == code(told(held.ask(2.0)))
     trial.close()
-    until(lambda: metric(server, "model_active_requests") == 0)
+    wait_for(lambda: metric(server, "model_active_requests") == 0)
     second = held.ask(3.0)
     held.open()
     assert 200 == told(second).status

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from loads import wait_for
 from running import Running, running
 
 trace_service = pytest.importorskip(
@@ -78,13 +79,6 @@ def server(
     settings = {"telemetry__otlp_endpoint": collector.url, "telemetry__sample": 0}
     with running([bundles["iris"]], home, "--workers", "1", **settings) as started:
         yield started
-
-
-def wait_for(holds: Callable[[], bool]) -> None:
-    until_s = time.monotonic() + DEADLINE_S
-    while not holds():
-        assert time.monotonic() < until_s
-        time.sleep(0.02)
 
 
 def ask(server: Running, row: dict[str, Any], trace: str, *, flags: str = "01", path: str = PATH) -> Any:

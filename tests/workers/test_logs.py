@@ -6,15 +6,15 @@ import json
 import os
 import signal
 import subprocess
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from loads import wait_for
 from penstock.errors import SettingsError
 from penstock.logs import set_up_logs
 from penstock.settings import LogSettings
@@ -23,13 +23,6 @@ from running import Running, running
 
 DEADLINE_S = 30.0
 PATH = "/v1/models/iris/predict"
-
-
-def wait_for(holds: Callable[[], bool]) -> None:
-    until_s = time.monotonic() + DEADLINE_S
-    while not holds():
-        assert time.monotonic() < until_s
-        time.sleep(0.02)
 
 
 @pytest.fixture

@@ -8,13 +8,14 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from loads import wait_for
 from rows import IRIS_ROW
 from running import Running, running
 
@@ -115,13 +116,6 @@ def test_a_version_that_no_longer_loads_is_counted(bundles: dict[str, Path], tmp
 def sum_of(server: Running, name: str) -> float:
     samples = (sample for family in families(server).values() for sample in family.samples)
     return sum(sample.value for sample in samples if sample.name == name)
-
-
-def wait_for(holds: Callable[[], bool]) -> None:
-    until_s = time.monotonic() + DEADLINE_S
-    while not holds():
-        assert time.monotonic() < until_s
-        time.sleep(0.05)
 
 
 def test_alerts_name_metrics_that_exist(server: Running) -> None:

@@ -78,16 +78,6 @@ def _whole(prediction: Prediction) -> Any:
     return msgspec.to_builtins(prediction)
 
 
-def _own(response: httpx.Response) -> list[Any]:
-    answers: list[Any] = response.json()["predictions"]
-    return answers
-
-
-def _short(response: httpx.Response) -> list[Any]:
-    answers: list[Any] = response.json()["predictions"]
-    return answers
-
-
 def _told_short(prediction: Prediction) -> Any:
     told: dict[str, Any] = {"prediction": plain(prediction)}
     return told if prediction.probabilities is None else {**told, "probabilities": prediction.probabilities}
@@ -232,7 +222,7 @@ TONGUES: Final = (
         name="instances",
         protocol="penstock",
         write=lambda rows: _json({"instances": list(rows)}),
-        read=_own,
+        read=_predictions,
         path=_PREDICT,
         told=_whole,
     ),
@@ -240,7 +230,7 @@ TONGUES: Final = (
         name="columns",
         protocol="penstock",
         write=lambda rows: _json({"columns": columns_of(rows)}),
-        read=_own,
+        read=_predictions,
         path=_PREDICT,
         told=_whole,
     ),
@@ -250,7 +240,7 @@ TONGUES: Final = (
         protocol="short-batch",
         path="/batch_predict",
         write=lambda rows: _json({"features": list(rows)}),
-        read=_short,
+        read=_predictions,
         told=_told_short,
     ),
     Tongue(name="v2", protocol="v2", path="/v2/models/{model}/infer", write=_v2, read=_from_v2, told=_told_v2),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import httpx
 import msgspec
 from hypothesis import strategies as st
 
@@ -27,6 +28,14 @@ def outcome(read: Callable[[bytes], Asked], body: bytes) -> bytes | None:
     except CallFailure as failure:
         assert str(failure)
         return None
+
+
+def own_answers(client: httpx.Client, model: str, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What our own API on a server answers for the same rows."""
+    answer = client.post(f"/v1/models/{model}/predict", json={"instances": list(rows)})
+    assert (200, "") == (answer.status_code, answer.text if answer.is_error else "")
+    predictions: list[dict[str, Any]] = answer.json()["predictions"]
+    return predictions
 
 
 def own_outcome(check: Check, rows: str, member: str = "instances") -> bytes | None:

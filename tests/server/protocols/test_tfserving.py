@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-from forms_oracle import MAX_ROWS, damaged, meant, outcome, own_lists_outcome, own_outcome
+from forms_oracle import MAX_ROWS, damaged, meant, outcome, own_answers, own_lists_outcome, own_outcome
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -183,16 +183,11 @@ def client(server: Running) -> Iterator[httpx.Client]:
         yield http
 
 
-def _own_predictions(client: httpx.Client, model: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    answer: dict[str, Any] = client.post(f"/v1/models/{model}/predict", json={"instances": rows}).json()
-    return list(answer["predictions"])
-
-
 @pytest.mark.parametrize("path", ["iris:predict", "iris/versions/1:predict", "iris/labels/champion:predict"])
 def test_both_forms_give_the_numbers_of_our_own_api(client: httpx.Client, path: str) -> None:
     """Rows are answered as `predictions`, columns as `outputs`, each with the probabilities of all classes."""
     rows = [IRIS_ROW, {**IRIS_ROW, "petal_length": 4.9, "petal_width": 1.6}]
-    expected = [list(one["probabilities"].values()) for one in _own_predictions(client, "iris", rows)]
+    expected = [list(one["probabilities"].values()) for one in own_answers(client, "iris", rows)]
     columns = {name: [row[name] for row in rows] for name in IRIS_ROW}
     assert {"predictions": expected} == client.post(f"/v1/models/{path}", json={"instances": rows}).json()
     assert {"outputs": expected} == client.post(f"/v1/models/{path}", json={"inputs": columns}).json()
@@ -202,7 +197,7 @@ def test_as_the_documentation_calls(client: httpx.Client) -> None:
     """`curl -d` says that JSON is a form: it is read none the less, and a regression answers bare numbers."""
     headers = {"content-type": "application/x-www-form-urlencoded", "accept": "*/*"}
     answer = client.post("/v1/models/amount:predict", content=b'{"instances": [1.0, 2.0]}', headers=headers)
-    values = [one["value"] for one in _own_predictions(client, "amount", [{"x": 1.0}, {"x": 2.0}])]
+    values = [one["value"] for one in own_answers(client, "amount", [{"x": 1.0}, {"x": 2.0}])]
     assert (200, {"predictions": values}) == (answer.status_code, answer.json())
     assert "application/json" == answer.headers["content-type"]
 
@@ -228,7 +223,7 @@ def test_the_record(server: Running, client: httpx.Client) -> None:
     sent = {**CHURN_ROW, "plan": {"b64": base64.b64encode(b"plus").decode()}}
     answer = client.post("/v1/models/churn:predict", json={"instances": [sent]})
     record = server.record(answer.headers["x-penstock-request-id"])
-    [output] = _own_predictions(client, "churn", [CHURN_ROW])
+    [output] = own_answers(client, "churn", [CHURN_ROW])
     assert ("tfserving", "ok", "plus", 1) == (record.protocol, record.code, record.input[0]["plan"], record.rows)
     assert list(output["probabilities"].values()) == answer.json()["predictions"][0]
 

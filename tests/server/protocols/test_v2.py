@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from forms_oracle import own_answers
 
 from rows import CHURN_ROW, IRIS_ROW
 from running import Running, running
@@ -31,13 +32,6 @@ def server(bundles: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -
 def client(server: Running) -> Iterator[httpx.Client]:
     with server.client() as http:
         yield http
-
-
-def own(client: httpx.Client, model: str, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What our own API answers for the same rows."""
-    answer = client.post(f"/v1/models/{model}/predict", json={"instances": list(rows)})
-    assert (200, "") == (answer.status_code, answer.text if answer.is_error else "")
-    return answer.json()["predictions"]
 
 
 def tensors(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -94,7 +88,7 @@ def error(answer: httpx.Response) -> tuple[int, str]:
 def test_a_tensor_per_field(client: httpx.Client) -> None:
     """Rows as one tensor per field get the numbers of our own API, with the id and the parameters that were asked."""
     answer = client.post("/v2/models/iris/infer", json={"id": "a-17", "inputs": tensors(ROWS)})
-    expected = own(client, "iris", ROWS)
+    expected = own_answers(client, "iris", ROWS)
     body = answer.json()
     assert ("iris", "1", "a-17") == (body["model_name"], body["model_version"], body["id"])
     assert [
@@ -112,7 +106,7 @@ def test_a_tensor_per_field(client: httpx.Client) -> None:
 
 def test_fields_of_every_type(client: httpx.Client) -> None:
     """Texts, booleans, integers and floats come as BYTES, BOOL, INT64 and FP64; text classes go back as BYTES."""
-    [expected] = own(client, "churn", [CHURN_ROW])
+    [expected] = own_answers(client, "churn", [CHURN_ROW])
     found = outputs(client.post("/v2/models/churn/infer", json={"inputs": tensors([CHURN_ROW])}))
     assert [expected["label"]] == found["label"]
     assert [list(expected["probabilities"].values())] == found["probabilities"]
@@ -132,7 +126,7 @@ def test_a_binary_matrix(client: httpx.Client, datatype: str) -> None:
     asked = {"inputs": [tensor], "parameters": {"binary_data_output": True}}
     answer = client.post("/v2/models/iris/infer", **binary(asked, [matrix.tobytes()]))
     assert "application/octet-stream" == answer.headers["content-type"]
-    expected = own(client, "iris", rows)
+    expected = own_answers(client, "iris", rows)
     assert {
         "label": [row["label"] for row in expected],
         "probabilities": [list(row["probabilities"].values()) for row in expected],
@@ -161,7 +155,7 @@ def test_binary_texts(client: httpx.Client) -> None:
             tensor["parameters"] = {"binary_data_size": len(tails[-1])}
     asked = {"inputs": inputs, "parameters": {"binary_data_output": True}}
     found = outputs(client.post("/v2/models/churn/infer", **binary(asked, tails)))
-    assert [own(client, "churn", [CHURN_ROW])[0]["label"]] == found["label"]
+    assert [own_answers(client, "churn", [CHURN_ROW])[0]["label"]] == found["label"]
 
 
 def test_what_breaks_the_schema(client: httpx.Client) -> None:
@@ -217,7 +211,7 @@ def test_missing_values_and_defaults(client: httpx.Client) -> None:
     inputs = [tensor for tensor in tensors([without]) if tensor["name"] != "satisfaction"]
     inputs.append({"name": "satisfaction", "shape": [1, 1], "datatype": "FP32", "parameters": {"binary_data_size": 4}})
     answer = client.post("/v2/models/churn/infer", **binary({"inputs": inputs}, [struct.pack("<f", float("nan"))]))
-    assert [own(client, "churn", [without])[0]["label"]] == outputs(answer)["label"]
+    assert [own_answers(client, "churn", [without])[0]["label"]] == outputs(answer)["label"]
 
 
 def test_nan_where_nothing_may_be_missing(client: httpx.Client) -> None:

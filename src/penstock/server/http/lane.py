@@ -147,13 +147,14 @@ class Lane:
             self._openings.clear()
         reply = call.reply
         model = reply.model
+        body = None
         is_plain = reply.failure is None and reply.fallback is None and not reply.is_cached and call.client_id is None
         if is_plain and call.keep_alive and model is not None:
             opening = self._openings.get(model) or self._open(model)
             body = call.face.answer(call)
             if not reply.headers:
                 return _ANSWER % (opening, reply.request_id.encode(), len(body), body)
-        response = response_of(call)
+        response = response_of(call, body)
         if (b"connection", b"close") in response.headers:
             call.keep_alive = False
         elif not call.keep_alive:

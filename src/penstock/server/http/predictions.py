@@ -87,10 +87,11 @@ class Predictions:
         return call
 
 
-def response_of(call: Call) -> Response:
-    """The response to a finished call."""
+def response_of(call: Call, answered: bytes | None = None) -> Response:
+    """The response to a finished call; `answered` is its body, if it is made already."""
     reply = call.reply
-    answered = call.face.answer(call) if reply.failure is None else b""
+    if answered is None:
+        answered = call.face.answer(call) if reply.failure is None else b""
     kind = call.face.writes if reply.failure is None else _JSON
     headers = [(b"content-type", kind)] if not reply.headers else [*reply.headers]
     if reply.model is not None:

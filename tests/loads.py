@@ -90,9 +90,9 @@ class Load:
     """Callers that send one request at a time on kept connections, from a thread of its own, and never retry.
 
     A caller whose connection ended begins another, unless `is_once`; then it stops when told `Connection: close`.
-    `statuses` counts the answers; `answered` has their request ids; `last` counts those that ended their connection;
-    `lost` says of each request that was sent what came instead of an answer; `refused` counts connections that were
-    not made.
+    `statuses` counts the answers; `answered` has their request ids, empty where pages are asked; `last` counts those
+    that ended their connection; `lost` says of each request that was sent what came instead of an answer; `refused`
+    counts connections that were not made.
     """
 
     def __init__(self, server: Running, callers: int, data: bytes, *, is_once: bool = False) -> None:
@@ -151,7 +151,7 @@ class Load:
             told = await ask(reader, writer, self._data)
             self.statuses[told.status] += 1
             body = msgspec.json.decode(told.body)
-            self.answered.append(body["request_id"] if told.status == 200 else body["error"]["request_id"])
+            self.answered.append(body.get("request_id", "") if told.status == 200 else body["error"]["request_id"])
             if told.is_last:
                 self.last += 1
                 return

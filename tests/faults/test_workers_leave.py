@@ -12,7 +12,7 @@ import pytest
 
 from loads import Load, iris_call, sockets_of, summed, wait_for, workers_of
 from penstock.audit import verify
-from running import STOP_S, Running, read_answer, records, running, segments
+from running import STOP_S, Running, read_answer, records, request, running, segments
 
 CALLERS = 16
 BACK_S = 20.0
@@ -66,10 +66,13 @@ def test_replacing_under_load(server: Running) -> None:
     before = set(workers_of(server))
     with Load(server, CALLERS, CALL) as load:
         load.wait_for(300)
-        server.process.send_signal(signal.SIGHUP)
-        wait_for(lambda: len(now := set(workers_of(server))) == 2 and not before & now)
-        load.wait_for(300)
-    assert ([], {200}, 0) == (load.lost, set(load.statuses), load.refused)
+        with Load(server, CALLERS, request("/health/ready", method="GET")) as ready:
+            server.process.send_signal(signal.SIGHUP)
+            wait_for(lambda: len(now := set(workers_of(server))) == 2 and not before & now)
+            load.wait_for(300)
+            ready.wait_for(300)
+    for asked in (load, ready):
+        assert ([], {200}, 0) == (asked.lost, set(asked.statuses), asked.refused)
     assert_recorded(load, server.home)
     assert 0.0 == summed(server, "penstock_worker_restarts_total")
     assert "Traceback" not in server.text

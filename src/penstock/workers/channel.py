@@ -36,7 +36,7 @@ class Take(msgspec.Struct, frozen=True, tag=True):
 
 
 class Unready(msgspec.Struct, frozen=True, tag=True):
-    """Supervisor to worker: answer as before, but say that you are not ready: `Leave` follows."""
+    """Supervisor to worker: answer as before, but say that the server is not ready: it is about to stop."""
 
 
 class Leave(msgspec.Struct, frozen=True, tag=True):

@@ -150,6 +150,8 @@ class Supervisor:
 
     def _welcome(self, worker: Worker, ready: Ready) -> None:
         worker.ready = ready
+        if self._is_unready:
+            channel.send(worker.end, Unready())
         if self._is_stopping:
             return
         # Connections wait in the kernel's queue until all are there, so that the first ones are shared evenly.
@@ -251,12 +253,16 @@ class Supervisor:
         if self._is_unready or not wait_s:
             self._stop()
             return
+        self._be_unready()
+        self._loop.call_later(wait_s, self._stop)
+
+    def _be_unready(self) -> None:
         self._is_unready = True
         for worker in self._workers:
             channel.send(worker.end, Unready())
-        self._loop.call_later(wait_s, self._stop)
 
     def _stop(self) -> None:
+        self._be_unready()
         self._is_stopping = True
         self._acceptor.end()
         self._stopped.set()

@@ -88,7 +88,8 @@ class Attendant:
                 case Unready():
                     self._be_unready()
                 case Leave() | None:
-                    self._be_unready()
+                    if message is None:  # the supervisor is gone, and with it the server
+                        self._be_unready()
                     asyncio.get_running_loop().remove_reader(self._end)
                     self._tell_taken()
                     self._let_in()

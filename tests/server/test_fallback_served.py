@@ -12,8 +12,9 @@ import gated as gated_model
 import httpx
 import pytest
 from gated import BROKEN, GATE, WAITS
-from test_bounds import metric, until
+from test_bounds import metric
 
+from loads import wait_for
 from running import Running, command, environment, running
 
 GATED = "/v1/models/gated/predict"
@@ -89,7 +90,7 @@ def full_queue(server: Running, client: httpx.Client) -> None:
         assert (200, "constant", "constant", [{"value": -1.0}]) == told(full)
         assert "overloaded" == server.record(full.json()["request_id"]).fallback.code  # type: ignore[union-attr]
         (server.home / GATE).touch()
-        until(lambda: metric(server, "model_batch_rows_count") >= 2)
+        wait_for(lambda: metric(server, "model_batch_rows_count") >= 2)
         assert (200, None, None, [{"value": 5.0}]) == told(client.post(GATED, json=rows(5.0)))
 
 
@@ -118,7 +119,7 @@ def test_another_version(gated: dict[str, Path], bundles: dict[str, Path], tmp_p
         assert body["digest"] == record.digest
         (server.home / GATE).touch()
         (server.home / BROKEN).touch()  # now both fail: the first failure stands
-        until(lambda: (500, None, None, "model_failed") == told(client.post(SECOND, json=rows(3.0))))
+        wait_for(lambda: (500, None, None, "model_failed") == told(client.post(SECOND, json=rows(3.0))))
         assert (500, None, None, "model_failed") == told(client.post(GATED, json=rows(3.0)))
 
 

@@ -12,9 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.errors import SettingsError
+from penstock.routing import Constant, FallbackOptions
 from penstock.settings import (
-    ConstantSettings,
-    FallbackSettings,
     Loaded,
     Settings,
     entries,
@@ -294,10 +293,8 @@ def test_fallbacks_are_tables_of_the_file(tmp_path: Path) -> None:
     toml = "[fallback.churn]\nkind = 'constant'\nprediction = { label = 1, probabilities = { 0 = 0.5, 1 = 0.5 } }\n"
     loaded = loaded_from(tmp_path, toml + "[fallback.iris]\nkind = 'version'\nversion = 2\n")
     expected = {
-        "churn": FallbackSettings(
-            kind="constant", prediction=ConstantSettings(label=1, probabilities={"0": 0.5, "1": 0.5})
-        ),
-        "iris": FallbackSettings(kind="version", version=2),
+        "churn": FallbackOptions(kind="constant", prediction=Constant(label=1, probabilities={"0": 0.5, "1": 0.5})),
+        "iris": FallbackOptions(kind="version", version=2),
     }
     assert (expected, "penstock.toml") == (loaded.settings.fallback, loaded.origins["fallback"])
 

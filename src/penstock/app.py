@@ -25,7 +25,7 @@ from penstock.bundle.manifest import manifest_of
 from penstock.errors import PenstockError, SettingsError
 from penstock.loading import load_model, next_version, remote_model, resident_bytes
 from penstock.notify import NOBODY, READY, STOPPING, Notify
-from penstock.routing import listed
+from penstock.routing import FallbackOptions, listed
 from penstock.runtime import Fallback, Host, Limits, RemoteModel, ResponseCache, Version
 from penstock.schema.prediction import Prediction
 from penstock.server.curl import curl_line
@@ -42,7 +42,7 @@ from penstock.server.predict import Predict
 from penstock.server.protocols.v2_models import V2Models
 from penstock.server.rpc import GrpcServer, grpc_server
 from penstock.server.witness import Witness
-from penstock.settings import CacheSettings, FallbackSettings, ServerSettings, Settings
+from penstock.settings import CacheSettings, ServerSettings, Settings
 from penstock.started import Loaded, Served, Started
 from penstock.telemetry import FamilyState, Registry, open_spans, process_state
 
@@ -177,7 +177,7 @@ def _host(settings: Settings, models: Sequence[Version], measures: Measures, cac
     return host
 
 
-def _fallback(given: FallbackSettings) -> Fallback:
+def _fallback(given: FallbackOptions) -> Fallback:
     constant = given.prediction
     prediction = None if constant is None else Prediction(**msgspec.structs.asdict(constant))
     return Fallback(given.kind, prediction, given.version)

@@ -20,6 +20,13 @@ PenstockError
 ├── BundleError
 │   ├── BundleRefused           changed, missing or extra files, links, bombs, unknown formats, golden rows
 │   └── PackRefused             a pipeline that can be neither compiled nor kept native; names the step
+├── ControlError                what an operator's command may get; each has a stable `code`
+│   ├── Unknown                 no such model, version or alias
+│   ├── Conflict                the state was changed by somebody else since it was read
+│   ├── MoveRefused             a rule, the schema or the load on this machine speaks against it; names each reason
+│   ├── InUse                   what an alias, a rollout or a hold refers to is not deleted
+│   ├── StateUnavailable        the state database cannot be reached, or is of another Penstock
+│   └── RepositoryUnavailable   the bundles' store cannot be reached, or has no room
 ├── SchemaError                 a schema that contradicts itself
 ├── SegmentError                an audit segment that cannot be read or written
 ├── SettingsError               a setting that does not exist or does not fit
@@ -203,6 +210,53 @@ class PackRefused(BundleError):
     def __init__(self, step: str, reason: str, advice: str) -> None:
         self.step, self.reason, self.advice = step, reason, advice
         super().__init__(f"{step}: {reason}. {advice}")
+
+
+class ControlError(PenstockError):
+    """An operator's command that ends without a change."""
+
+    code = "control_error"
+
+
+class Unknown(ControlError):
+    """No such model, version or alias; the message names what there is."""
+
+    code = "unknown"
+
+
+class Conflict(ControlError):
+    """Somebody else changed the state since it was read: read it again, and decide anew."""
+
+    code = "conflict"
+
+
+class MoveRefused(ControlError):
+    """An alias is not moved; `reasons` has each one, `may_force` says whether `--force` overrules them."""
+
+    code = "move_refused"
+
+    def __init__(self, what: str, reasons: list[str], *, may_force: bool) -> None:
+        self.reasons, self.may_force = reasons, may_force
+        advice = "; --force with a --reason overrules it" if may_force else ""
+        super().__init__(f"{what}: {'; '.join(reasons)}{advice}")
+
+
+class InUse(ControlError):
+    """What an alias, a rollout or a hold refers to is not deleted; the message names it."""
+
+    code = "in_use"
+
+
+class StateUnavailable(ControlError):
+    """The state database cannot be reached or read; what is served goes on."""
+
+    code = "state_unavailable"
+
+
+class RepositoryUnavailable(ControlError):
+    """The store of bundles cannot be reached, read or written; what is served goes on."""
+
+    code = "repository_unavailable"
 
 
 class SchemaError(PenstockError):

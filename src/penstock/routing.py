@@ -1,25 +1,82 @@
-"""Which version answers a call: an immutable table and a pure choice over it.
+"""Which version answers a call: an immutable table and a pure choice over it; and the file that carries it.
 
-The table is what ought to be served; `runtime/host.py` holds the models that serve it. Today a version is named by
-number, by alias, or is the champion; weights and experiments join here.
+The table is what ought to be served; `runtime/host.py` holds the models that serve it. A version is named by number,
+by alias, or is the champion; weights and experiments join here. The controller writes it, with where each bundle lies,
+as `routing.json`, from which workers start and which they read again when they are told.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Final, Literal
 
 import msgspec
+from msgspec import Meta
 
-from penstock.errors import NotFound
+from penstock.errors import NotFound, SettingsError
 
-CHAMPION = "champion"
+CHAMPION: Final = "champion"
+ROUTING_FILE: Final = "routing.json"
+
+
+class Constant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A prediction, as replies have it."""
+
+    label: bool | int | str | None = None
+    probabilities: dict[str, float] | None = None
+    value: float | None = None
+    values: dict[str, float] | None = None
+
+
+class FallbackOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What answers in place of one model: see `docs/http.md`."""
+
+    kind: Literal["constant", "version", "abstain"]
+    prediction: Constant | None = None
+    version: int | None = None
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """How `label` is decided from one probability: `label` from `threshold` on, else `otherwise`; no label at all
+    within `abstain` (from, to), where a person is to look.
+
+    `label` and `otherwise` are keys of `probabilities`.
+    """
+
+    label: str
+    otherwise: str
+    threshold: Annotated[float, Meta(ge=0, le=1)]
+    abstain: tuple[float, float] | None = None
+
+
+class ModelLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Of one model, in place of the settings' `limits`."""
+
+    queue_rows: Annotated[int, Meta(ge=1)] | None = None
+    breaker_failures: Annotated[int, Meta(ge=0)] | None = None
+    breaker_open_s: Annotated[float, Meta(ge=0.01)] | None = None
+
+
+class ModelOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """How a model is served, whichever version answers. `is_lazy`: loaded at its first call."""
+
+    is_lazy: bool = msgspec.field(default=False, name="lazy")
+    fallback: FallbackOptions | None = None
+    decision: Decision | None = None
+    limits: ModelLimits | None = None
 
 
 class Routes(msgspec.Struct, frozen=True):
-    """One model's versions (number to content digest) and aliases (name to number)."""
+    """One model's versions (number to content digest), aliases (name to number) and options.
+
+    A version that no alias names is kept loaded so that a rollback is a change of the table alone.
+    """
 
     versions: dict[int, str]
     aliases: dict[str, int]
+    options: ModelOptions = ModelOptions()
 
 
 class RoutingTable(msgspec.Struct, frozen=True):
@@ -47,6 +104,55 @@ class RoutingTable(msgspec.Struct, frozen=True):
         if len(self.models) == 1:
             return next(iter(self.models))
         raise NotFound(f"the call names no model, and server.default_model is not set; there is {listed(self.models)}")
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """What a machine ought to serve: the table at a revision of the state, and where the bundle of each version lies.
+
+    `paths` are by model and number.
+    """
+
+    revision: int
+    table: RoutingTable
+    paths: dict[str, dict[int, str]]
+
+    def path(self, model: str, version: int) -> Path:
+        """Where the bundle of a version of the table lies on this machine."""
+        return Path(self.paths[model][version])
+
+
+NOTHING: Final = Wanted(0, RoutingTable({}), {})
+"""Before anything was published."""
+
+
+def read_wanted(home: Path) -> Wanted:
+    """What `routing.json` in `home` says; `NOTHING` where there is none. Raises SettingsError if it is not ours."""
+    path = home / ROUTING_FILE
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return NOTHING
+    try:
+        return msgspec.json.decode(data, type=Wanted)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(
+            f"{path}: {error}. It is written by the controller only: remove it, and it is written anew"
+        ) from error
+
+
+def write_wanted(home: Path, wanted: Wanted) -> None:
+    """Replace `routing.json` in `home` at once and durably: whoever reads finds the old one or the new one, whole."""
+    path, partial = home / ROUTING_FILE, home / f"{ROUTING_FILE}.{os.getpid()}"
+    with partial.open("wb") as file:
+        file.write(msgspec.json.format(msgspec.json.encode(wanted, order="sorted")) + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+    handle = os.open(home, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def listed(names: Iterable[object]) -> str:

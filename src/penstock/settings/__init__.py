@@ -3,6 +3,14 @@
 Nothing below knows files or variables.
 """
 
+from penstock.settings.control import (
+    ControlSettings,
+    ModelsSettings,
+    RepositorySettings,
+    StateSettings,
+    WatchSettings,
+    WebhookSettings,
+)
 from penstock.settings.load import (
     FILE_NAME,
     PREFIX,
@@ -19,8 +27,6 @@ from penstock.settings.load import (
 from penstock.settings.sections import (
     AuditSettings,
     CacheSettings,
-    ConstantSettings,
-    FallbackSettings,
     LimitsSettings,
     LogSettings,
     NativeSettings,
@@ -35,17 +41,21 @@ __all__ = [
     "PREFIX",
     "AuditSettings",
     "CacheSettings",
-    "ConstantSettings",
+    "ControlSettings",
     "Entry",
-    "FallbackSettings",
     "LimitsSettings",
     "Loaded",
     "LogSettings",
+    "ModelsSettings",
     "NativeSettings",
+    "RepositorySettings",
     "ServerSettings",
     "Settings",
     "SklearnSettings",
+    "StateSettings",
     "TelemetrySettings",
+    "WatchSettings",
+    "WebhookSettings",
     "entries",
     "environment_for_child",
     "from_environment",

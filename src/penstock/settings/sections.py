@@ -10,6 +10,16 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from penstock.routing import FallbackOptions
+from penstock.settings.control import (
+    ControlSettings,
+    ModelsSettings,
+    RepositorySettings,
+    StateSettings,
+    WatchSettings,
+    WebhookSettings,
+)
+
 MIB_BYTES = 1024 * 1024
 
 _NAME = r"^[a-z0-9][a-z0-9._-]{0,63}$"
@@ -99,23 +109,6 @@ class CacheSettings(msgspec.Struct, frozen=True, kw_only=True):
     ttl_s: Annotated[float, Meta(ge=0.001, le=31_536_000, description="How long an answer is kept.")] = 60.0
 
 
-class ConstantSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A prediction, as replies have it."""
-
-    label: bool | int | str | None = None
-    probabilities: dict[str, float] | None = None
-    value: float | None = None
-    values: dict[str, float] | None = None
-
-
-class FallbackSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What answers in place of one model: see `docs/http.md`."""
-
-    kind: Literal["constant", "version", "abstain"]
-    prediction: ConstantSettings | None = None
-    version: int | None = None
-
-
 class AuditSettings(msgspec.Struct, frozen=True, kw_only=True):
     """The record of every answer."""
 
@@ -202,7 +195,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     limits: LimitsSettings = LimitsSettings()
     cache: CacheSettings = CacheSettings()
     fallback: Annotated[
-        dict[str, FallbackSettings],
+        dict[str, FallbackOptions],
         Meta(
             title="a table per model, as in `[fallback.churn]` with `kind`",
             description="What answers when a model cannot: a constant, another version, or an abstention.",
@@ -213,3 +206,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     native: NativeSettings = NativeSettings()
     log: LogSettings = LogSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
+    state: StateSettings = StateSettings()
+    repository: RepositorySettings = RepositorySettings()
+    control: ControlSettings = ControlSettings()
+    models: ModelsSettings = ModelsSettings()
+    watch: WatchSettings = WatchSettings()
+    webhooks: Annotated[
+        dict[str, WebhookSettings],
+        Meta(
+            title="a table per receiver, as in `[webhooks.ops]` with `url`",
+            description="Receivers of events as CloudEvents; with a `secret` they are signed, `kinds` picks some.",
+        ),
+    ] = msgspec.field(default_factory=dict)

@@ -43,6 +43,48 @@ class Leave(msgspec.Struct, frozen=True, tag=True):
     """Supervisor to worker or native process: answer what is under way, then exit."""
 
 
+class Apply(msgspec.Struct, frozen=True, tag=True):
+    """Controller to supervisor, and on to the workers: `routing.json` was replaced; it is at this revision.
+
+    `apart` are the versions that native processes have loaded by then: the supervisor starts those before it passes
+    the message on.
+    """
+
+    revision: int
+    apart: list[Loaded] = []
+
+
+class Applied(msgspec.Struct, frozen=True, tag=True):
+    """Worker to supervisor: it serves the table of this revision; `failures` say by `name/version` what it could not
+    load, where it goes on with what it had.
+    """
+
+    revision: int
+    failures: dict[str, str] = {}
+
+
+class Govern(msgspec.Struct, frozen=True, tag=True):
+    """Supervisor to controller, first: the settings, and where calls are answered."""
+
+    settings: Settings
+    url: str
+
+
+class Governs(msgspec.Struct, frozen=True, tag=True):
+    """Controller to supervisor: the control API answers at `url`."""
+
+    url: str
+
+
+class Standing(msgspec.Struct, frozen=True, tag=True):
+    """Supervisor to controller, whenever it changes: the revision that each worker serves, by number, and what any of
+    them, or a native process, could not load.
+    """
+
+    revisions: dict[int, int]
+    failures: dict[str, str] = {}
+
+
 class Summed(msgspec.Struct, frozen=True, tag=True):
     """Supervisor to worker: the metrics of all workers, dead ones' included, as text."""
 
@@ -119,15 +161,17 @@ class Sum(msgspec.Struct, frozen=True, tag=True):
     place: tuple[str, int] | None = None
 
 
-ToWorker: TypeAlias = Configure | Take | Unready | Leave | Summed | Attach
+ToWorker: TypeAlias = Configure | Take | Unready | Leave | Summed | Attach | Apply
+ToController: TypeAlias = Govern | Standing | Leave
 ToNative: TypeAlias = Load | Begin | Attend | Leave
-ToSupervisor: TypeAlias = Ready | Failed | Took | Beat | Sum | Loaded | Up
+ToSupervisor: TypeAlias = Ready | Failed | Took | Beat | Sum | Loaded | Up | Applied | Governs | Apply
 
-Message: TypeAlias = ToWorker | ToNative | ToSupervisor
+Message: TypeAlias = ToWorker | ToNative | ToController | ToSupervisor
 
 _ENCODER = msgspec.json.Encoder()
 _TO_WORKER: msgspec.json.Decoder[ToWorker] = msgspec.json.Decoder(ToWorker)
 _TO_NATIVE: msgspec.json.Decoder[ToNative] = msgspec.json.Decoder(ToNative)
+_TO_CONTROLLER: msgspec.json.Decoder[ToController] = msgspec.json.Decoder(ToController)
 _TO_SUPERVISOR: msgspec.json.Decoder[ToSupervisor] = msgspec.json.Decoder(ToSupervisor)
 
 
@@ -162,6 +206,12 @@ def received_by_native(end: socket.socket) -> tuple[ToNative | None, socket.sock
     """As `received_by_worker`, in a native process."""
     data, handle = _received(end)
     return (_TO_NATIVE.decode(data) if data else None), handle
+
+
+def received_by_controller(end: socket.socket) -> ToController | None:
+    """The next message; None once the supervisor is gone. Raises BlockingIOError when nothing is there."""
+    data = end.recv(MAX_MESSAGE_BYTES)
+    return _TO_CONTROLLER.decode(data) if data else None
 
 
 def _received(end: socket.socket) -> tuple[bytes, socket.socket | None]:

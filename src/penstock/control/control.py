@@ -1,0 +1,186 @@
+"""What operators do, on one store and one repository: each command reads the state, decides, and appends events.
+
+Several may run at once, in this process and in others: events have consecutive revisions, so one of two that decide on
+the same state finds its revision taken, reads what is new, and decides again.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final, Protocol
+
+import msgspec
+
+from penstock.control import decisions
+from penstock.control.aliases import alias_of
+from penstock.control.changes import Change, Event, ModelConfig, Published, Who
+from penstock.control.state import EMPTY, State, VersionState, folded
+from penstock.control.store import EventStore, RevisionTaken
+from penstock.errors import Conflict, MoveRefused
+from penstock.routing import CHAMPION
+
+_ATTEMPTS: Final = 20
+_TICK: Final = timedelta(microseconds=1)
+
+
+class By(msgspec.Struct, frozen=True, kw_only=True):
+    """Who asks and why. `if_revision` is the model's revision that was read before, where the caller insists on it."""
+
+    who: Who
+    reason: str | None = None
+    if_revision: int | None = None
+    is_forced: bool = False
+
+
+class Stored(Protocol):
+    """The repository's bundles, as commands need them."""
+
+    def add(self, bundle: Path) -> tuple[str, Published]:
+        """Store a bundle's files by digest: the model's name, and what is published (its number not yet given)."""
+        ...
+
+
+class Gate(Protocol):
+    """What speaks against a move."""
+
+    def reasons(self, state: State, name: str, alias: str, number: int) -> tuple[list[str], list[str]]:
+        """Why `alias` should not move to version `number`: what can never be overruled, and what `--force` overrules."""
+        ...
+
+
+class Control:
+    """The commands. Thread-safe; `on_change` hears of each new state, in the thread that made it."""
+
+    def __init__(
+        self,
+        store: EventStore,
+        repository: Stored,
+        gate: Gate,
+        *,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        on_change: Callable[[State], None] = lambda state: None,
+    ) -> None:
+        self._store = store
+        self._repository = repository
+        self._gate = gate
+        self._clock = clock
+        self._on_change = on_change
+        self._state = EMPTY
+        self._events: list[Event] = []
+        self._lock = threading.RLock()
+
+    def state(self) -> State:
+        """The state as the store has it now. Raises StateUnavailable."""
+        with self._lock:
+            fresh = self._store.since(self._state.revision)
+            if fresh:
+                self._state = folded(fresh, self._state)
+                self._events += fresh
+                self._on_change(self._state)
+            return self._state
+
+    def events(self) -> list[Event]:
+        """All events, oldest first. Raises StateUnavailable."""
+        with self._lock:
+            self.state()
+            return list(self._events)
+
+    def publish(self, bundle: Path, by: By) -> tuple[str, VersionState, list[Event]]:
+        """The bundle as a version of the model that its manifest names: a new one, or the one of the same content.
+
+        Gives the model's name, the version, and what happened: nothing if it was there. The first version of a model
+        becomes its champion. Raises BundleRefused, Conflict, RepositoryUnavailable and StateUnavailable.
+        """
+        name, published = self._repository.add(bundle)
+        events = self._commit(name, by, lambda state: decisions.publish(state, name, published))
+        version = self.state().model(name).with_digest(published.digest)
+        if version is None:
+            raise Conflict(f"the version of {name!r} that was just published has been removed again")
+        return name, version, events
+
+    def move(self, name: str, alias: str, number: int | None, by: By) -> list[Event]:
+        """Give `alias` (a stage's name is one, too) to version `number`, or take it away from all.
+
+        Raises Unknown, MoveRefused, Conflict, InUse and StateUnavailable.
+        """
+        meant = alias_of(alias)
+        if meant is None:
+            return self._archive(name, number, by)
+        overruled: list[str] = []
+        if number is not None:
+            overruled = self._overruled(name, meant, number, by)
+        return self._commit(name, by, lambda state: decisions.move(state, name, meant, number, overruled=overruled))
+
+    def deploy(self, name: str, number: int, by: By) -> list[Event]:
+        """Make version `number` the champion; as `move`."""
+        return self.move(name, CHAMPION, number, by)
+
+    def rollback(self, name: str, by: By) -> list[Event]:
+        """Make the champion before this one the champion again. Raises Unknown, Conflict and StateUnavailable."""
+        return self._commit(name, by, lambda state: decisions.rollback(state, name))
+
+    def remove(self, name: str, number: int, by: By) -> list[Event]:
+        """Remove a version that nothing refers to; its files go with the next garbage collection. Raises InUse."""
+        return self._commit(name, by, lambda state: decisions.remove(state, name, number))
+
+    def configure(self, name: str, config: ModelConfig, by: By) -> list[Event]:
+        """Replace what is declared of a model. Raises Unknown, Conflict and StateUnavailable."""
+        return self._commit(name, by, lambda state: decisions.configure(state, name, config))
+
+    def note(self, name: str, change: Change, who: Who) -> list[Event]:
+        """Add what a machine has seen (`Tried`, `Serving`). Raises StateUnavailable."""
+        return self._commit(name, By(who=who), lambda state: [change])
+
+    def _archive(self, name: str, number: int | None, by: By) -> list[Event]:
+        def decided(state: State) -> list[Change]:
+            aliases = [alias for alias, named in state.model(name).aliases.items() if named == number]
+            return [change for alias in aliases for change in decisions.move(state, name, alias, None)]
+
+        return self._commit(name, by, decided)
+
+    def _overruled(self, name: str, alias: str, number: int, by: By) -> list[str]:
+        state = self.state()
+        if state.model(name).aliases.get(alias) == number:
+            return []
+        state.model(name).version(number)
+        final, soft = self._gate.reasons(state, name, alias, number)
+        what = f"{alias} of {name!r} stays, and does not move to version {number}"
+        if final:
+            raise MoveRefused(what, [*final, *soft], may_force=False)
+        if soft and not (by.is_forced and by.reason):
+            raise MoveRefused(what, soft, may_force=True)
+        return soft
+
+    def _commit(self, name: str, by: By, decide: Callable[[State], Sequence[Change]]) -> list[Event]:
+        """Append what `decide` makes of the newest state; again when somebody else was faster."""
+        with self._lock:
+            for _ in range(_ATTEMPTS):
+                state = self.state()
+                decisions.require_revision(state, name, by.if_revision)
+                events = self._stamped(state, name, by, decide(state))
+                try:
+                    self._store.append(events)
+                except RevisionTaken:
+                    continue
+                self.state()
+                return events
+        raise Conflict(f"others change {name!r} all the time: it did not come to it within {_ATTEMPTS} attempts")
+
+    def _stamped(self, state: State, name: str, by: By, changes: Sequence[Change]) -> list[Event]:
+        at = self._clock()
+        if state.at is not None and at <= state.at:
+            at = state.at + _TICK  # the clock went back: the order of events is still that of their times
+        return [
+            Event(
+                revision=state.revision + 1 + place,
+                at=at + place * _TICK,
+                who=by.who,
+                model=name,
+                change=change,
+                reason=by.reason,
+            )
+            for place, change in enumerate(changes)
+        ]

@@ -1,0 +1,68 @@
+"""What speaks against moving an alias to a version: it does not load here, its schema breaks callers, a rule is broken."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from penstock.bundle.bundle import Bundle
+from penstock.control.changes import Rules, Tried, Who
+from penstock.control.compatibility import output_changes, schema_changes
+from penstock.control.rules import broken_rules
+from penstock.control.state import ModelState, State
+from penstock.errors import PenstockError
+from penstock.routing import CHAMPION
+
+
+class Bundles(Protocol):
+    """Bundles of the repository, on this machine."""
+
+    def local(self, seal: str) -> Path:
+        """Where the bundle of that seal lies, fetched and verified. Raises BundleRefused and ControlError."""
+        ...
+
+
+class LoadGate:
+    """Tries a version in a process of its own, compares its schema, and asks the rules. Thread-safe."""
+
+    def __init__(self, bundles: Bundles, attempt: Callable[[Path], str | None], *, node: str) -> None:
+        """`attempt` loads a bundle apart, runs its golden rows, and says why that failed; None if it did not."""
+        self._bundles = bundles
+        self._attempt = attempt
+        self._node = node
+        self.note: Callable[[str, Tried, Who], object] = lambda name, tried, who: None
+        """Hears how each attempt ended."""
+
+    def reasons(self, state: State, name: str, alias: str, number: int) -> tuple[list[str], list[str]]:
+        """Why `alias` should not move to version `number`: what stands in any case, and what `--force` overrules."""
+        model = state.model(name)
+        why = self.tried(model, number)
+        if why is not None:
+            return [why], []
+        champion = model.aliases.get(CHAMPION)
+        candidate = model.version(number).published
+        beside = None if champion is None else model.version(champion).published
+        broken = broken_rules(model.config.rules.get(alias, Rules()), candidate, beside)
+        if champion is not None and champion != number:
+            broken += self._breaking(model, champion, number)
+        return [], broken
+
+    def tried(self, model: ModelState, number: int) -> str | None:
+        """Why the version cannot be loaded on this machine; None if it can, which is tried once."""
+        version = model.version(number)
+        if self._node in version.tried:
+            return None
+        try:
+            why = self._attempt(self._bundles.local(version.published.seal))
+        except PenstockError as error:
+            why = str(error)
+        self.note(model.name, Tried(version=number, node=self._node, why=why), Who("penstock", is_verified=True))
+        return None if why is None else f"version {number} cannot be served here: {why}"
+
+    def _breaking(self, model: ModelState, champion: int, number: int) -> list[str]:
+        before, after = (
+            Bundle.open(self._bundles.local(model.version(one).published.seal)) for one in (champion, number)
+        )
+        found = schema_changes(before.schema, after.schema) + output_changes(before.outputs, after.outputs)
+        return [f"callers of version {champion} break: {change.what}" for change in found if change.is_breaking]

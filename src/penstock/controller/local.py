@@ -1,0 +1,154 @@
+"""The commands done here: by the controller, and by the command line where no controller runs."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+
+from penstock.control.answers import (
+    ApplyAnswer,
+    GarbageAnswer,
+    HistoryAnswer,
+    ModelAnswer,
+    MoveAnswer,
+    PublishAnswer,
+    VersionAnswer,
+)
+from penstock.control.changes import Event, Moved
+from penstock.control.control import By, Control
+from penstock.control.declared import Configure, differences, read_declared, steps_to
+from penstock.control.history import history_of
+from penstock.control.state import ModelState
+from penstock.controller.convergence import Convergence
+from penstock.errors import ControlError
+from penstock.routing import CHAMPION
+
+
+class LocalOperations:
+    """`Operations` on the state and the repository themselves. Thread-safe."""
+
+    def __init__(self, control: Control, convergence: Convergence, *, apply_s: float, node: str) -> None:
+        self._control = control
+        self._convergence = convergence
+        self._apply_s = apply_s
+        self._node = node
+
+    def publish(self, bundle: Path, by: By, alias: str | None = None) -> PublishAnswer:
+        """Make a bundle the next version of its model, and wait until it is served if it is to be."""
+        name, version, events = self._control.publish(bundle, by)
+        move = self._answer(name, events, CHAMPION) if any(isinstance(one.change, Moved) for one in events) else None
+        if alias is not None:
+            move = self.move(name, alias, version.number, msgspec.structs.replace(by, if_revision=None))
+        return PublishAnswer(
+            model=name, version=version.number, digest=version.published.digest, is_new=bool(events), move=move
+        )
+
+    def move(self, model: str, alias: str, version: int | None, by: By) -> MoveAnswer:
+        """Give an alias to a version, or take it away, and wait until the workers have applied it."""
+        return self._answer(model, self._control.move(model, alias, version, by), alias)
+
+    def rollback(self, model: str, by: By) -> MoveAnswer:
+        """Make the champion before this one the champion again, and wait as `move` does."""
+        return self._answer(model, self._control.rollback(model, by), CHAMPION)
+
+    def remove(self, model: str, version: int, by: By) -> None:
+        """Remove a version that nothing refers to."""
+        self._control.remove(model, version, by)
+
+    def models(self) -> list[ModelAnswer]:
+        """All models, by name."""
+        models = self._control.state().models
+        return [told(models[name]) for name in sorted(models)]
+
+    def model(self, name: str) -> ModelAnswer:
+        """One model."""
+        return told(self._control.state().model(name))
+
+    def history(self, model: str, at: datetime | None = None) -> HistoryAnswer:
+        """What happened to a model, and with `at` what it was then."""
+        self._control.state().model(model)
+        return history_of(model, self._control.events(), at)
+
+    def apply(self, declared: str, by: By, *, is_dry: bool = False) -> ApplyAnswer:
+        """Make the state what the YAML text `declared` says, or with `is_dry` only say what would change."""
+        steps = steps_to(read_declared(declared), self._control.state())
+        told_steps = differences(steps)
+        if is_dry or not steps:
+            return ApplyAnswer(differences=told_steps, is_dry=is_dry, is_applied=not is_dry)
+        for step in steps:
+            if isinstance(step, Configure):
+                self._control.configure(step.model, step.after, by)
+            else:
+                self._control.move(step.model, step.alias, step.after, by)
+        waits_for = self._convergence.wait(self._control.state().revision, self._apply_s)
+        return ApplyAnswer(differences=told_steps, is_dry=False, is_applied=not waits_for, waits_for=waits_for)
+
+    def collect_garbage(self, by: By, *, is_dry: bool = False) -> GarbageAnswer:
+        """Remove versions by rule, and files that nothing refers to."""
+        raise ControlError("not yet")
+
+    def back_up(self, directory: Path) -> None:
+        """Write a copy of the state, the bundles and the log to a new directory."""
+        raise ControlError("not yet")
+
+    def _answer(self, name: str, events: list[Event], alias: str) -> MoveAnswer:
+        state = self._control.state()
+        model = state.model(name)
+        moved = next((event for event in reversed(events) if isinstance(event.change, Moved)), None)
+        change = None if moved is None else moved.change
+        if not isinstance(change, Moved):
+            now = model.aliases.get(alias)
+            change = Moved(alias=alias, before=now, after=now)
+        revision = model.revision if moved is None else moved.revision
+        waits_for = self._waits_for(model, change, revision)
+        return MoveAnswer(
+            model=name,
+            alias=change.alias,
+            before=change.before,
+            after=change.after,
+            revision=revision,
+            is_changed=moved is not None,
+            is_applied=not waits_for,
+            waits_for=waits_for,
+            overruled=list(change.overruled),
+        )
+
+    def _waits_for(self, model: ModelState, change: Moved, revision: int) -> list[str]:
+        lagging = self._convergence.wait(revision, self._apply_s)
+        why = None if change.after is None else self._convergence.unfit(model.name, change.after)
+        return lagging if why is None else [why]
+
+
+def told(model: ModelState) -> ModelAnswer:
+    """A model as operators are told of it."""
+    champions = model.champions
+    return ModelAnswer(
+        name=model.name,
+        revision=model.revision,
+        aliases=dict(sorted(model.aliases.items())),
+        serving=model.serving,
+        rollback_to=champions[-2] if len(champions) > 1 else None,
+        config=model.config,
+        versions=[_version(model, number) for number in sorted(model.present)],
+    )
+
+
+def _version(model: ModelState, number: int) -> VersionAnswer:
+    version = model.versions[number]
+    published = version.published
+    return VersionAnswer(
+        number=number,
+        digest=published.digest,
+        published_at=version.at,
+        published_by=version.who.name,
+        flavour=published.flavour,
+        size_bytes=published.size_bytes,
+        aliases=sorted(alias for alias, named in model.aliases.items() if named == number),
+        serves_on=sorted(node for node, aliases in model.serving.items() if number in aliases.values()),
+        failures=version.failures,
+        metrics=published.metrics,
+        evaluation_set=published.evaluation_set,
+        lineage=published.lineage,
+    )

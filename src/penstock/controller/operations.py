@@ -1,0 +1,61 @@
+"""What an operator can do, whoever does it: the running controller over HTTP, or this process under a lock."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+from penstock.control.answers import (
+    ApplyAnswer,
+    GarbageAnswer,
+    HistoryAnswer,
+    ModelAnswer,
+    MoveAnswer,
+    PublishAnswer,
+)
+from penstock.control.control import By
+
+
+class Operations(Protocol):
+    """The commands. Each raises ControlError of the kind that says why nothing was changed."""
+
+    def publish(self, bundle: Path, by: By, alias: str | None = None) -> PublishAnswer:
+        """Make a bundle the next version of its model."""
+        ...
+
+    def move(self, model: str, alias: str, version: int | None, by: By) -> MoveAnswer:
+        """Give an alias to a version, or take it away."""
+        ...
+
+    def rollback(self, model: str, by: By) -> MoveAnswer:
+        """Make the champion before this one the champion again."""
+        ...
+
+    def remove(self, model: str, version: int, by: By) -> None:
+        """Remove a version that nothing refers to."""
+        ...
+
+    def models(self) -> list[ModelAnswer]:
+        """All models, by name."""
+        ...
+
+    def model(self, name: str) -> ModelAnswer:
+        """One model."""
+        ...
+
+    def history(self, model: str, at: datetime | None = None) -> HistoryAnswer:
+        """What happened to a model, and with `at` what it was then."""
+        ...
+
+    def apply(self, declared: str, by: By, *, is_dry: bool = False) -> ApplyAnswer:
+        """Make the state what the YAML text `declared` says, or with `is_dry` only say what would change."""
+        ...
+
+    def collect_garbage(self, by: By, *, is_dry: bool = False) -> GarbageAnswer:
+        """Remove versions by rule, and files that nothing refers to."""
+        ...
+
+    def back_up(self, directory: Path) -> None:
+        """Write a copy of the state, the bundles and the log to a new directory on the controller's machine."""
+        ...

@@ -67,7 +67,7 @@ class Convergence:
         self._covered = 0  # the revision that all workers serve
         self._revisions: dict[int, int] = {}  # of the workers
         self._unfit: dict[tuple[str, int], tuple[int, str]] = {}  # since which move, and why
-        self._is_over = False
+        self._is_over = self._is_woken = False
         self._changed = threading.Condition()
 
     def run(self) -> None:
@@ -81,11 +81,13 @@ class Convergence:
                 _LOG.error("the wanted state cannot be read: %s; again in %.0f s", error, _AGAIN_S)
                 wait_s = _AGAIN_S
             with self._changed:
-                self._changed.wait(wait_s)
+                self._changed.wait_for(lambda: self._is_woken, wait_s)
+                self._is_woken = False
 
     def wake(self) -> None:
         """The state has changed, or may have."""
         with self._changed:
+            self._is_woken = True
             self._changed.notify_all()
 
     def stop(self) -> None:

@@ -25,6 +25,7 @@ PenstockError
 │   ├── Conflict                the state was changed by somebody else since it was read
 │   ├── MoveRefused             a rule, the schema or the load on this machine speaks against it; names each reason
 │   ├── InUse                   what an alias, a rollout or a hold refers to is not deleted
+│   ├── Forbidden               asked by a host name, or from a web page, that may not ask here
 │   ├── StateUnavailable        the state database cannot be reached, or is of another Penstock
 │   └── RepositoryUnavailable   the bundles' store cannot be reached, or has no room
 ├── SchemaError                 a schema that contradicts itself
@@ -245,6 +246,12 @@ class InUse(ControlError):
     """What an alias, a rollout or a hold refers to is not deleted; the message names it."""
 
     code = "in_use"
+
+
+class Forbidden(ControlError):
+    """The control API was asked under a host name that it does not know, or by a web page of another origin."""
+
+    code = "forbidden"
 
 
 class StateUnavailable(ControlError):

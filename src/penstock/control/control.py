@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -16,10 +17,10 @@ import msgspec
 
 from penstock.control import decisions
 from penstock.control.aliases import alias_of
-from penstock.control.changes import Change, Event, ModelConfig, Published, Who
+from penstock.control.changes import Change, Event, ModelConfig, Published, Serving, Tried, Who
 from penstock.control.state import EMPTY, State, VersionState, folded
 from penstock.control.store import EventStore, RevisionTaken
-from penstock.errors import Conflict, MoveRefused
+from penstock.errors import Conflict, MoveRefused, Unknown
 from penstock.routing import CHAMPION
 
 _ATTEMPTS: Final = 20
@@ -33,6 +34,11 @@ class By(msgspec.Struct, frozen=True, kw_only=True):
     reason: str | None = None
     if_revision: int | None = None
     is_forced: bool = False
+
+    @property
+    def is_overruling(self) -> bool:
+        """Whether what speaks against it is overruled: that needs a reason."""
+        return self.is_forced and bool(self.reason)
 
 
 class Stored(Protocol):
@@ -109,10 +115,9 @@ class Control:
         meant = alias_of(alias)
         if meant is None:
             return self._archive(name, number, by)
-        overruled: list[str] = []
-        if number is not None:
-            overruled = self._overruled(name, meant, number, by)
-        return self._commit(name, by, lambda state: decisions.move(state, name, meant, number, overruled=overruled))
+        if number is None:
+            return self._commit(name, by, lambda state: decisions.move(state, name, meant, None))
+        return self._judged(name, meant, number, by)
 
     def deploy(self, name: str, number: int, by: By) -> list[Event]:
         """Make version `number` the champion; as `move`."""
@@ -124,35 +129,39 @@ class Control:
 
     def remove(self, name: str, number: int, by: By) -> list[Event]:
         """Remove a version that nothing refers to; its files go with the next garbage collection. Raises InUse."""
-        return self._commit(name, by, lambda state: decisions.remove(state, name, number))
+        return self._commit(name, by, lambda state: decisions.remove(state, name, number, is_forced=by.is_overruling))
 
     def configure(self, name: str, config: ModelConfig, by: By) -> list[Event]:
         """Replace what is declared of a model. Raises Unknown, Conflict and StateUnavailable."""
         return self._commit(name, by, lambda state: decisions.configure(state, name, config))
 
-    def note(self, name: str, change: Change, who: Who) -> list[Event]:
-        """Add what a machine has seen (`Tried`, `Serving`). Raises StateUnavailable."""
-        return self._commit(name, By(who=who), lambda state: [change])
+    def note(self, name: str, seen: Tried | Serving, who: Who) -> list[Event]:
+        """Add what a machine has seen, where that is new. Raises StateUnavailable."""
+        return self._commit(name, By(who=who), lambda state: decisions.note(state, name, seen))
 
     def _archive(self, name: str, number: int | None, by: By) -> list[Event]:
-        def decided(state: State) -> list[Change]:
-            aliases = [alias for alias, named in state.model(name).aliases.items() if named == number]
-            return [change for alias in aliases for change in decisions.move(state, name, alias, None)]
+        if number is None:
+            raise Unknown("Archived is the absence of an alias: name the version that is to have none")
+        return self._commit(name, by, lambda state: decisions.archive(state, name, number))
 
-        return self._commit(name, by, decided)
-
-    def _overruled(self, name: str, alias: str, number: int, by: By) -> list[str]:
-        state = self.state()
-        if state.model(name).aliases.get(alias) == number:
-            return []
-        state.model(name).version(number)
-        final, soft = self._gate.reasons(state, name, alias, number)
-        what = f"{alias} of {name!r} stays, and does not move to version {number}"
-        if final:
-            raise MoveRefused(what, [*final, *soft], may_force=False)
-        if soft and not (by.is_forced and by.reason):
-            raise MoveRefused(what, soft, may_force=True)
-        return soft
+    def _judged(self, name: str, alias: str, number: int, by: By) -> list[Event]:
+        """Move, unless something speaks against it; judged anew where the model was changed in the meantime."""
+        for _ in range(_ATTEMPTS):
+            state = self.state()
+            model = state.model(name)
+            decisions.require_revision(state, name, by.if_revision)
+            model.version(number)
+            final, soft = ([], []) if model.aliases.get(alias) == number else self._gate.reasons(state, name, alias, number)
+            if final or (soft and not by.is_overruling):
+                what = f"{alias} of {name!r} stays, and does not move to version {number}"
+                raise MoveRefused(what, [*final, *soft], may_force=not final)
+            moved = partial(decisions.move, name=name, alias=alias, number=number, overruled=soft)
+            try:
+                return self._commit(name, msgspec.structs.replace(by, if_revision=model.revision), moved)
+            except Conflict:
+                if by.if_revision is not None:
+                    raise
+        raise Conflict(f"others change {name!r} all the time: it did not come to it within {_ATTEMPTS} attempts")
 
     def _commit(self, name: str, by: By, decide: Callable[[State], Sequence[Change]]) -> list[Event]:
         """Append what `decide` makes of the newest state; again when somebody else was faster."""
@@ -161,6 +170,8 @@ class Control:
                 state = self.state()
                 decisions.require_revision(state, name, by.if_revision)
                 events = self._stamped(state, name, by, decide(state))
+                if not events:
+                    return []
                 try:
                     self._store.append(events)
                 except RevisionTaken:

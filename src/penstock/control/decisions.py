@@ -5,26 +5,31 @@ What speaks against a move (rules, schema, the load on this machine) is found be
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
+from typing import Final
 
 import msgspec
 
-from penstock.control.changes import Change, Configured, ModelConfig, Moved, Published, Removed
+from penstock.control.changes import Change, Configured, ModelConfig, Moved, Published, Removed, Serving, Tried
 from penstock.control.state import ModelState, State
 from penstock.errors import Conflict, InUse, Unknown
 from penstock.routing import CHAMPION
+
+_SERVES: Final = "answers by it"
 
 
 def publish(state: State, name: str, published: Published) -> list[Change]:
     """A bundle becomes the next version, and the first one of a model its champion; the same content only once.
 
-    `published.version` is set here.
+    `published.version` is set here. A metric that is no finite number is left out: nothing can be compared with it.
     """
     model = state.models.get(name, ModelState(name))
     if model.with_digest(published.digest) is not None:
         return []
     number = model.next_version
-    changes: list[Change] = [msgspec.structs.replace(published, version=number)]
+    metrics = {metric: value for metric, value in published.metrics.items() if math.isfinite(value)}
+    changes: list[Change] = [msgspec.structs.replace(published, version=number, metrics=metrics)]
     if not model.versions:
         changes.append(Moved(alias=CHAMPION, after=number))
     return changes
@@ -43,35 +48,68 @@ def move(state: State, name: str, alias: str, number: int | None, *, overruled: 
     return [Moved(alias=alias, before=before, after=number, overruled=tuple(overruled))]
 
 
+def archive(state: State, name: str, number: int) -> list[Change]:
+    """No alias names version `number` any more. Raises Unknown, and InUse for the champion."""
+    named = state.model(name).version(number).number
+    aliases = [alias for alias, meant in state.model(name).aliases.items() if meant == named]
+    return [change for alias in aliases for change in move(state, name, alias, None)]
+
+
 def rollback(state: State, name: str) -> list[Change]:
     """The champion is the version again that was it before. Raises Unknown if there was none."""
     model = state.model(name)
-    if len(model.champions) < 2:
-        raise Unknown(
-            f"{name!r} has had no champion before version {model.aliases.get(CHAMPION)}: nothing to go back to"
-        )
-    before, after = model.champions[-1], model.champions[-2]
-    return [Moved(alias=CHAMPION, before=before, after=after, is_rollback=True)]
+    if model.rollback_to is None:
+        now = model.aliases.get(CHAMPION)
+        raise Unknown(f"{name!r} has had no champion before version {now}: nothing to go back to; deploy a version")
+    return [Moved(alias=CHAMPION, before=model.champions[-1], after=model.rollback_to, is_rollback=True)]
 
 
-def remove(state: State, name: str, number: int) -> list[Change]:
-    """A version goes. Raises InUse while an alias names it or a rollback would go back to it."""
+def remove(state: State, name: str, number: int, *, is_forced: bool = False) -> list[Change]:
+    """A version goes. Raises InUse while anything refers to it; forced, a machine that still serves it does not count."""
     model = state.model(name)
     version = model.version(number)
-    naming = sorted(alias for alias, named in model.aliases.items() if named == number)
-    if naming:
-        raise InUse(f"version {number} of {name!r} is {', '.join(naming)}: move the alias first")
-    if len(model.champions) > 1 and model.champions[-2] == number:
-        raise InUse(
-            f"`penstock rollback {name}` would go back to version {number}: deploy another before it is removed"
-        )
+    uses = [use for use in uses_of(model, number) if not (is_forced and use.endswith(_SERVES))]
+    if uses:
+        raise InUse(f"version {number} of {name!r} is not removed: {'; '.join(uses)}")
     return [Removed(version=number, digest=version.published.digest)]
 
 
+
+def uses_of(model: ModelState, number: int) -> Iterator[str]:
+    """What refers to a version, each with what to do about it; nothing if it may go."""
+    named = sorted(alias for alias, meant in model.aliases.items() if meant == number)
+    if named:
+        yield f"it is {', '.join(named)}: move the alias first"
+    if model.rollback_to == number:
+        yield f"`penstock rollback {model.name}` would go back to it: deploy another version first"
+    fallback = model.config.options.fallback
+    if fallback is not None and fallback.version == number:
+        yield "the declared fallback answers by it: declare another first"
+    for node, aliases in sorted(model.serving.items()):
+        if number in aliases.values() and number not in model.aliases.values():
+            yield f"the machine {node} still {_SERVES}"
+
+
 def configure(state: State, name: str, config: ModelConfig) -> list[Change]:
-    """What is declared of a model is replaced."""
+    """What is declared of a model is replaced. Raises Unknown for a fallback's version that there is not."""
     model = state.model(name)
+    fallback = config.options.fallback
+    if fallback is not None and fallback.version is not None:
+        model.version(fallback.version)
     return [] if model.config == config else [Configured(before=model.config, after=config)]
+
+
+def note(state: State, name: str, seen: Tried | Serving) -> list[Change]:
+    """What a machine has seen, unless the state says so already, or the version is gone since."""
+    model = state.models.get(name, ModelState(name))
+    if isinstance(seen, Serving):
+        before = model.serving.get(seen.node, {})
+        return [] if before == seen.after else [msgspec.structs.replace(seen, before=before)]
+    version = model.versions.get(seen.version)
+    if version is None or version.is_removed:
+        return []
+    is_known = version.failures.get(seen.node) == seen.why and (seen.why is not None or seen.node in version.tried)
+    return [] if is_known else [seen]
 
 
 def require_revision(state: State, name: str, revision: int | None) -> None:

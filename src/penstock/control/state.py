@@ -43,13 +43,16 @@ class VersionState(msgspec.Struct, frozen=True):
 class ModelState(msgspec.Struct, frozen=True):
     """What is known of a model.
 
-    `champions` is what `rollback` goes back along, the present one last; `recent` are the versions that were champion,
-    the latest first. `serving` is, per machine, which version each alias answers by. `revision` is its last event's.
+    `moved` is the event that moved each alias last. `champions` is what `rollback` goes back along, the present one last;
+    `recent` are the versions that were champion, the latest first. `serving` is, per machine, which version each alias
+    answers by. `revision` is that of the last change that somebody asked for: what machines try and serve does not count,
+    so that whoever insists on the revision that he read is not turned away by it.
     """
 
     name: str
     versions: dict[int, VersionState] = {}
     aliases: dict[str, int] = {}
+    moved: dict[str, Event] = {}
     champions: tuple[int, ...] = ()
     recent: tuple[int, ...] = ()
     config: ModelConfig = ModelConfig()
@@ -73,6 +76,11 @@ class ModelState(msgspec.Struct, frozen=True):
     def next_version(self) -> int:
         """The number that the next bundle gets; those of removed versions are not given again."""
         return max(self.versions, default=0) + 1
+
+    @property
+    def rollback_to(self) -> int | None:
+        """The version that `rollback` would make the champion again; None where there was none before."""
+        return self.champions[-2] if len(self.champions) > 1 else None
 
     def with_digest(self, digest: str) -> VersionState | None:
         """The version of this content digest that is there."""
@@ -103,12 +111,16 @@ def folded(events: Iterable[Event], state: State = EMPTY) -> State:
 
 
 def after(state: State, event: Event) -> State:
-    """`state` after one event. Raises ValueError unless it is the next one."""
+    """`state` after one event. Raises ValueError unless it is the next one, and of a version that there is."""
     if event.revision != state.revision + 1:
         raise ValueError(f"Expected event {state.revision + 1}, got {event.revision}: one is missing or twice")
     model = state.models.get(event.model, ModelState(event.model))
-    changed = _FOLDS[type(event.change)](model, event, event.change)
-    changed = msgspec.structs.replace(changed, revision=event.revision)
+    try:
+        changed = _FOLDS[type(event.change)](model, event, event.change)
+    except KeyError as error:
+        raise ValueError(f"event {event.revision} is of version {error} of {event.model!r}, which there is not") from error
+    if not isinstance(event.change, Tried | Serving):
+        changed = msgspec.structs.replace(changed, revision=event.revision)
     return State({**state.models, event.model: changed}, event.revision, event.at)
 
 
@@ -120,8 +132,8 @@ def _published(model: ModelState, event: Event, change: Published) -> ModelState
 def _moved(model: ModelState, event: Event, change: Moved) -> ModelState:
     aliases = {name: number for name, number in model.aliases.items() if name != change.alias}
     if change.after is not None:
-        aliases[change.alias] = change.after
-    model = msgspec.structs.replace(model, aliases=aliases)
+        aliases[change.alias] = model.versions[change.after].number
+    model = msgspec.structs.replace(model, aliases=aliases, moved={**model.moved, change.alias: event})
     if change.alias != CHAMPION or change.after is None:
         return model
     champions = model.champions[:-1] if change.is_rollback else (*model.champions, change.after)

@@ -103,7 +103,9 @@ class Convergence:
         """Write `routing.json` anew if the state asks for it. Raises ControlError."""
         state = self._control.state()
         paths = {name: self._paths(model) for name, model in state.models.items()}
-        wanted = wanted_of(state, paths, before=self._wanted, default_model=self._default_model, kept=self._kept)
+        wanted = wanted_of(
+            state, paths, before=self._wanted, default_model=self._default_model, kept=self._kept, node=self._node
+        )
         is_new = (wanted.table, wanted.paths) != (self._wanted.table, self._wanted.paths)
         if is_new:
             write_wanted(self._home, wanted)
@@ -161,7 +163,7 @@ class Convergence:
         """Where the wanted versions of a model lie, those that can be served here."""
         moved_at = last_move(self._control.events(), model.name)
         found = {}
-        for number in wanted_versions(model, self._kept):
+        for number in wanted_versions(model, self._kept, self._wanted, self._node):
             since, _ = self._unfit.get((model.name, number), (0, ""))
             if since and since >= moved_at:
                 continue

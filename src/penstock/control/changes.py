@@ -6,6 +6,7 @@ times never run backwards.
 
 from __future__ import annotations
 
+import math
 from datetime import datetime
 from typing import Annotated, TypeAlias
 
@@ -42,6 +43,11 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     floors: dict[str, float] = {}
     max_loss: dict[str, Annotated[float, Meta(ge=0)]] = {}
+
+    def __post_init__(self) -> None:
+        for metric, bound in (*self.floors.items(), *self.max_loss.items()):
+            if not math.isfinite(bound):  # which no event could carry
+                raise ValueError(f"Expected a finite number for {metric}, got {bound}")
 
 
 class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):

@@ -1,41 +1,38 @@
 """A declared state (`deployments.yaml`), and what it changes: read, compared, and turned into commands. Pure.
 
-    models:
-      churn:
-        aliases: {champion: 3, candidate: "sha256:9f2c…"}     # numbers, content digests, or `latest`
-        lazy: false
-        decision: {label: "yes", otherwise: "no", threshold: 0.4}
-        fallback: {kind: abstain}
-        limits: {queue_rows: 5000}
-        rules: {champion: {floors: {roc_auc: 0.85}, max_loss: {roc_auc: 0.01}}}
-
-What a model's entry does not name stays as it is; `aliases` that are to go are given as `null`. A model that is not in
-the file is left alone.
+What a model's entry does not name stays as it is; an alias that is to go is given as `null`. A model that is not in the
+file is left alone. The form is shown in docs/control.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Annotated
+import difflib
+import math
+from collections.abc import Iterator, Mapping
+from typing import Annotated, TypeAlias, TypeVar
 
 import msgspec
-import yaml
-from msgspec import Meta
+from msgspec import Meta, inspect
 
 from penstock.control.aliases import alias_of
 from penstock.control.answers import Difference
 from penstock.control.changes import ModelConfig, Rules
 from penstock.control.state import ModelState, State
-from penstock.errors import SettingsError, Unknown
+from penstock.errors import SchemaError, SettingsError, Unknown
 from penstock.routing import Decision, FallbackOptions, ModelLimits, ModelOptions, listed
+from penstock.schema.yaml_form import mapping_from_yaml
 
-_Version = Annotated[int, Meta(ge=1)] | str | None
+T = TypeVar("T")
+VersionName: TypeAlias = Annotated[int, Meta(ge=1)] | str | None
+"""A number, a content digest or its beginning, `latest`; None for no version."""
+
+_SHORTEST_DIGEST = len("sha256:") + 8
 
 
 class DeclaredModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a file says of a model; UNSET is not said."""
 
-    aliases: dict[str, _Version] = {}
+    aliases: dict[str, VersionName] = {}
     lazy: bool | msgspec.UnsetType = msgspec.UNSET
     decision: Decision | None | msgspec.UnsetType = msgspec.UNSET
     fallback: FallbackOptions | None | msgspec.UnsetType = msgspec.UNSET
@@ -46,7 +43,7 @@ class DeclaredModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 class Declared(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A declared state."""
 
-    models: dict[str, DeclaredModel] = {}
+    models: dict[str, DeclaredModel]
 
 
 class Move(msgspec.Struct, frozen=True):
@@ -67,14 +64,59 @@ class Configure(msgspec.Struct, frozen=True):
 
 
 def read_declared(text: str) -> Declared:
-    """The declared state in a YAML text. Raises SettingsError naming what is wrong and where."""
+    """The declared state in a YAML text (1.2). Raises SettingsError naming what is wrong and where."""
     try:
-        raw = yaml.safe_load(text)
-        return msgspec.convert({} if raw is None else raw, Declared)
-    except yaml.YAMLError as error:
-        raise SettingsError(f"the declared state is no YAML: {' '.join(str(error).split())}") from error
+        plain = mapping_from_yaml(text, "the declared state", "models")
+    except SchemaError as error:
+        raise SettingsError(str(error)) from error
+    _require_known(plain, inspect.type_info(Declared), "")
+    models = plain.get("models")
+    if not isinstance(models, dict):
+        raise SettingsError("the declared state: expected `models`, a mapping of names; docs/control.md shows the form")
+    return Declared(models={str(name): _model(str(name), entry) for name, entry in models.items()})
+
+
+def _model(name: str, entry: object) -> DeclaredModel:
+    try:
+        found = msgspec.convert({} if entry is None else entry, DeclaredModel)
     except msgspec.ValidationError as error:
-        raise SettingsError(f"the declared state: {error}; docs/control.md shows the form") from error
+        raise SettingsError(
+            f"the declared state, models.{name}: {error}; docs/control.md shows the form (texts that look like numbers or "
+            "truth values go in quotes)"
+        ) from error
+    _by_alias(name, found.aliases)
+    _by_alias(name, {} if found.rules is msgspec.UNSET else found.rules)
+    return found
+
+
+def _require_known(plain: object, kind: inspect.Type, path: str) -> None:
+    """Raise SettingsError for a key that there is not, naming the nearest one, and for numbers without a value."""
+    if isinstance(plain, float) and not math.isfinite(plain):
+        raise SettingsError(f"the declared state, {path}: expected a finite number, got {plain}")
+    if isinstance(plain, list):
+        for value in plain:
+            _require_known(value, inspect.AnyType(), path)
+    if not isinstance(plain, dict):
+        return
+    kind = _mapping_type(kind)
+    known = {field.encode_name: field.type for field in kind.fields} if isinstance(kind, inspect.StructType) else {}
+    for key, value in plain.items():
+        if known and key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1)
+            mend = f"did you mean `{near[0]}`?" if near else f"there is {listed(known)}"
+            raise SettingsError(f"the declared state{', ' * bool(path)}{path}: unknown key `{key}`: {mend}")
+        inner = kind.value_type if isinstance(kind, inspect.DictType) else known.get(key, inspect.AnyType())
+        _require_known(value, inner, f"{path}.{key}".removeprefix("."))
+
+
+def _mapping_type(kind: inspect.Type) -> inspect.Type:
+    """The type of a mapping in `kind`, which may be annotated or one of several."""
+    if isinstance(kind, inspect.Metadata):
+        return _mapping_type(kind.type)
+    if isinstance(kind, inspect.UnionType):
+        found = map(_mapping_type, kind.types)
+        return next((one for one in found if isinstance(one, inspect.StructType | inspect.DictType)), kind)
+    return kind
 
 
 def steps_to(declared: Declared, state: State) -> list[Configure | Move]:
@@ -85,7 +127,7 @@ def steps_to(declared: Declared, state: State) -> list[Configure | Move]:
     found: list[Configure | Move] = []
     for name, wanted in declared.models.items():
         model = state.model(name)
-        config = _config(model.config, wanted)
+        config = _config(model, wanted)
         if config != model.config:
             found.append(Configure(name, model.config, config))
     for name, wanted in declared.models.items():
@@ -98,43 +140,53 @@ def differences(steps: list[Configure | Move]) -> list[Difference]:
     return [one for step in steps for one in _told(step)]
 
 
-def _config(config: ModelConfig, wanted: DeclaredModel) -> ModelConfig:
-    options = config.options
-    given = {
-        "is_lazy": wanted.lazy,
-        "decision": wanted.decision,
-        "fallback": wanted.fallback,
-        "limits": wanted.limits,
-    }
+def _config(model: ModelState, wanted: DeclaredModel) -> ModelConfig:
+    given = {"is_lazy": wanted.lazy, "decision": wanted.decision, "fallback": wanted.fallback, "limits": wanted.limits}
     said = {name: value for name, value in given.items() if value is not msgspec.UNSET}
-    rules = config.rules if wanted.rules is msgspec.UNSET else {_alias(name): rule for name, rule in wanted.rules.items()}
-    return ModelConfig(options=msgspec.structs.replace(options, **said), rules=rules)
+    rules = model.config.rules if wanted.rules is msgspec.UNSET else _by_alias(model.name, wanted.rules)
+    return ModelConfig(options=msgspec.structs.replace(model.config.options, **said), rules=rules)
 
 
 def _moves(model: ModelState, wanted: DeclaredModel) -> Iterator[Move]:
-    for spelling, version in wanted.aliases.items():
-        alias = _alias(spelling)
-        before, after = model.aliases.get(alias), _number(model, version)
+    for alias, version in _by_alias(model.name, wanted.aliases).items():
+        before, after = model.aliases.get(alias), None if version is None else number_of(model, version)
         if before != after:
             yield Move(model.name, alias, before, after)
 
 
-def _alias(spelling: str) -> str:
-    alias = alias_of(spelling)
-    if alias is None:
-        raise SettingsError(f"{spelling!r} is no alias but the absence of one: name the alias and give it null")
-    return alias
+def _by_alias(model: str, spelled: Mapping[str, T]) -> dict[str, T]:
+    """Values by alias, whose spelling may be a stage's. Raises SettingsError for an alias that is there twice."""
+    found: dict[str, T] = {}
+    for spelling, value in spelled.items():
+        try:
+            alias = alias_of(spelling)
+        except Unknown as error:
+            raise SettingsError(f"the declared state, models.{model}: {error}") from error
+        if alias is None:
+            raise SettingsError(
+                f"the declared state, models.{model}: {spelling!r} is the absence of an alias: name the alias that is to "
+                "go, and give it null"
+            )
+        if alias in found:
+            raise SettingsError(f"the declared state, models.{model}: {alias!r} is there twice, once as {spelling!r}")
+        found[alias] = value
+    return found
 
 
-def _number(model: ModelState, version: _Version) -> int | None:
-    if version is None or isinstance(version, int):
-        return None if version is None else model.version(version).number
-    if version == "latest":
+def number_of(model: ModelState, version: int | str) -> int:
+    """The number of the version of `model` that is meant. Raises Unknown naming those that there are."""
+    if isinstance(version, int):
+        return model.version(version).number
+    if version == "latest" and model.present:
         return max(model.present)
-    found = model.with_digest(version)
-    if found is None:
-        raise Unknown(f"no version of {model.name!r} has the content digest {version!r}; there is {listed(model.present)}")
-    return found.number
+    digests = {number: model.versions[number].published.digest for number in model.present}
+    found = [number for number, digest in digests.items() if digest.startswith(version)]
+    if len(found) != 1 or len(version) < _SHORTEST_DIGEST:
+        raise Unknown(
+            f"{version!r} is no version of {model.name!r}: expected a number ({listed(model.present)}), `latest`, or a "
+            f"content digest, of which {_SHORTEST_DIGEST} characters are enough where no other begins so"
+        )
+    return found[0]
 
 
 def _told(step: Configure | Move) -> Iterator[Difference]:

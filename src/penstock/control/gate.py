@@ -11,7 +11,7 @@ from penstock.control.changes import Rules, Tried, Who
 from penstock.control.compatibility import output_changes, schema_changes
 from penstock.control.rules import broken_rules
 from penstock.control.state import ModelState, State
-from penstock.errors import PenstockError
+from penstock.errors import BundleError, PenstockError, RepositoryUnavailable
 from penstock.routing import CHAMPION
 
 
@@ -35,7 +35,10 @@ class LoadGate:
         """Hears how each attempt ended."""
 
     def reasons(self, state: State, name: str, alias: str, number: int) -> tuple[list[str], list[str]]:
-        """Why `alias` should not move to version `number`: what stands in any case, and what `--force` overrules."""
+        """Why `alias` should not move to version `number`: what stands in any case, and what `--force` overrules.
+
+        Raises RepositoryUnavailable.
+        """
         model = state.model(name)
         why = self.tried(model, number)
         if why is not None:
@@ -49,20 +52,27 @@ class LoadGate:
         return [], broken
 
     def tried(self, model: ModelState, number: int) -> str | None:
-        """Why the version cannot be loaded on this machine; None if it can, which is tried once."""
+        """Why the version cannot be loaded on this machine; None if it can, which is tried once.
+
+        Raises RepositoryUnavailable, which says nothing about the version.
+        """
         version = model.version(number)
         if self._node in version.tried:
             return None
         try:
             why = self._attempt(self._bundles.local(version.published.seal))
+        except RepositoryUnavailable:
+            raise
         except PenstockError as error:
             why = str(error)
         self.note(model.name, Tried(version=number, node=self._node, why=why), Who("penstock", is_verified=True))
         return None if why is None else f"version {number} cannot be served here: {why}"
 
     def _breaking(self, model: ModelState, champion: int, number: int) -> list[str]:
-        before, after = (
-            Bundle.open(self._bundles.local(model.version(one).published.seal)) for one in (champion, number)
-        )
+        after = Bundle.open(self._bundles.local(model.version(number).published.seal))
+        try:
+            before = Bundle.open(self._bundles.local(model.version(champion).published.seal))
+        except BundleError as error:  # the way out of a champion that was damaged is another one
+            return [f"the schema cannot be compared with that of version {champion}, the champion: {error}"]
         found = schema_changes(before.schema, after.schema) + output_changes(before.outputs, after.outputs)
         return [f"callers of version {champion} break: {change.what}" for change in found if change.is_breaking]

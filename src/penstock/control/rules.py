@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Final
 
 from penstock.control.changes import Published, Rules
 
-_ERRORS: Final = frozenset({"rmse", "mae", "mse", "mape", "log_loss", "brier", "brier_score", "max_error", "error_rate"})
-"""Metrics of which less is better; of all others more is."""
+_ERROR: Final = re.compile(
+    r"r?msl?e|s?mape|mae|mase|brier(_score)?(_loss)?|logloss|(?!neg_)(.+_)?(error|loss|deviance)(_rate)?"
+)
+"""Metrics of which less is better; of all others more is. scikit-learn's `neg_…` are turned round."""
 
 
 def is_error(metric: str) -> bool:
     """Whether less of this metric is better."""
-    return metric.lower() in _ERRORS
+    return _ERROR.fullmatch(metric.lower()) is not None
 
 
 def broken_rules(rules: Rules, candidate: Published, champion: Published | None) -> list[str]:

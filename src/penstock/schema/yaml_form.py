@@ -119,7 +119,7 @@ def _whole(bound: float | None) -> float | None:
 
 def schema_from_yaml(text: str) -> Schema:
     """The schema that `text` describes; raises SchemaError naming the field, or line and column, and the mend."""
-    plain = _plain(text)
+    plain = mapping_from_yaml(text, "the schema", "fields")
     _refuse_unknown(plain, Schema, "at the top of the schema")
     fields = plain.get("fields")
     if not isinstance(fields, list):
@@ -127,7 +127,8 @@ def schema_from_yaml(text: str) -> Schema:
     return Schema(fields=tuple(_field(field, index) for index, field in enumerate(fields)), on_extra=_on_extra(plain))
 
 
-def _plain(text: str) -> dict[str, Any]:
+def mapping_from_yaml(text: str, what: str, first: str) -> dict[str, Any]:
+    """The mapping that `text` holds; raises SchemaError naming line and column. `what` it is and begins with are for that."""
     try:
         loader = _Loader(text)
         try:
@@ -137,11 +138,11 @@ def _plain(text: str) -> dict[str, Any]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark is not None else ""
-        raise SchemaError(f"the schema is not readable YAML{where}: {error.problem or error.context}") from error
+        raise SchemaError(f"{what} is not readable YAML{where}: {error.problem or error.context}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise SchemaError(f"the schema is not readable YAML: {type(error).__name__}: {error}") from error
+        raise SchemaError(f"{what} is not readable YAML: {type(error).__name__}: {error}") from error
     if not isinstance(plain, dict):
-        raise SchemaError(f"expected a mapping with `fields`, got {type(plain).__name__}: write `fields:` at the top")
+        raise SchemaError(f"expected a mapping with `{first}`, got {type(plain).__name__}: write `{first}:` at the top")
     return plain
 
 

@@ -55,11 +55,14 @@ class VersionAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ModelAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """A model: what aliases mean, what each machine serves (alias to version), where a rollback would go."""
+    """A model: what aliases mean and the event that `moved` each, what each machine serves (alias to version), where a
+    rollback would go.
+    """
 
     name: str
     revision: int
     aliases: dict[str, int]
+    moved: dict[str, Event]
     serving: dict[str, dict[str, int]]
     rollback_to: int | None
     config: ModelConfig

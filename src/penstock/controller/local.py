@@ -123,13 +123,13 @@ class LocalOperations:
 
 def told(model: ModelState) -> ModelAnswer:
     """A model as operators are told of it."""
-    champions = model.champions
     return ModelAnswer(
         name=model.name,
         revision=model.revision,
         aliases=dict(sorted(model.aliases.items())),
+        moved={alias: event for alias, event in sorted(model.moved.items()) if alias in model.aliases},
         serving=model.serving,
-        rollback_to=champions[-2] if len(champions) > 1 else None,
+        rollback_to=model.rollback_to,
         config=model.config,
         versions=[_version(model, number) for number in sorted(model.present)],
     )

@@ -66,6 +66,8 @@ def summary(bundle: Bundle) -> list[tuple[str, object]]:
     if provenance is not None and provenance.origin is not None:
         lines.append(("imported from", f"{provenance.origin.kind}: {provenance.origin.location}"))
         lines += [("sample", provenance.origin.sample)] if provenance.origin.sample is not None else []
+    if provenance is not None:
+        lines += _of_lineage(provenance)
     return lines
 
 
@@ -113,6 +115,18 @@ def _of_compression(done: Compression) -> list[tuple[str, object]]:
             f"largest {far.largest:.3g}, mean {far.mean:.3g}, {far.flips:,} of {far.rows:,} labels flipped",
         ),
     ]
+
+
+def _of_lineage(provenance: Provenance) -> list[tuple[str, object]]:
+    """What the packer knew of where the model comes from; nothing of it is checked."""
+    lines: list[tuple[str, object]] = []
+    if provenance.git_commit is not None:
+        lines.append(("git commit", provenance.git_commit))
+    if provenance.mlflow_run is not None:
+        lines.append(("MLflow run", provenance.mlflow_run))
+    if provenance.dvc is not None:
+        lines.append(("data in DVC", f"{provenance.dvc.path}, md5 {provenance.dvc.md5}"))
+    return lines
 
 
 def fields(schema: Schema) -> list[tuple[Any, ...]]:

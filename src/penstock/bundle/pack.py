@@ -17,6 +17,7 @@ from penstock.bundle.bundle import Bundle
 from penstock.bundle.compression.compress import Judged, compressed
 from penstock.bundle.compression.record import COMPRESSION_FILE, MAX_LOSS, Plan, Quantize
 from penstock.bundle.digest import canonical_json, sha256
+from penstock.bundle.dvc import DvcReference, read_dvc
 from penstock.bundle.evaluation import Evaluation, evaluate, evaluation_set_digest, stated, truth_of
 from penstock.bundle.flavour import Built, build
 from penstock.bundle.frame import columns_of, frame_of
@@ -48,6 +49,8 @@ class PackOptions(msgspec.Struct, frozen=True, kw_only=True):
     - `prune`, `quantize`, `metric`, `max_loss`: compression, and how much of which metric it may lose; see
       `compression.record.Plan`. It needs a holdout.
     - `origin`: where an imported model came from. If its sample was made up, no reference of features is kept.
+    - `mlflow_run`: the id of the run that trained the model. `dvc`: the `.dvc` file of its data, of which MD5 and path
+      are kept. Both describe; the content digest knows nothing of them.
     """
 
     threshold_budget: int = 2000
@@ -61,15 +64,18 @@ class PackOptions(msgspec.Struct, frozen=True, kw_only=True):
     metric: str | None = None
     max_loss: float = MAX_LOSS
     origin: Origin | None = None
+    mlflow_run: str | None = None
+    dvc: str | Path | None = None
 
 
 class Claims(msgspec.Struct, frozen=True, kw_only=True):
-    """What the packer says beside the model: its name, the rows it never saw with their target, metrics of its own."""
+    """What the packer says beside the model: its name, rows it never saw with their target, its own metrics, its data."""
 
     name: str
     holdout: tuple[Any, Any] | None = None
     evaluation: Mapping[str, float] | None = None
     out: str | Path = "bundles"
+    dvc: DvcReference | None = None
 
 
 def pack(
@@ -98,12 +104,13 @@ def pack(
     """
     require_name(name)
     options = options or PackOptions()
+    dvc = None if options.dvc is None else read_dvc(Path(options.dvc))
     options.progress("reading the sample")
     net = declared(model)
     subject = subject_of(model, sample, schema) if net is None else net_subject(net, sample, schema)
     subject, built = _built(subject, options)
     seen = None if holdout is None else (joined_frame(holdout[0]), holdout[1])
-    claims = Claims(name=name, holdout=seen, evaluation=evaluation, out=out)
+    claims = Claims(name=name, holdout=seen, evaluation=evaluation, out=out, dvc=dvc)
     if options.prune is not None or options.quantize is not None:
         options.progress("compressing")
         subject, built, claims = _compressed(subject, built, claims, options)
@@ -123,7 +130,7 @@ def seal(subject: Subject, built: Built, claims: Claims, options: PackOptions) -
         PROOF_FILE: _pretty(built.verdict),
         **({} if built.compression is None else {COMPRESSION_FILE: _pretty(built.compression)}),
         "environment.json": _pretty(environment()),
-        "provenance.json": _pretty(_provenance(subject, options)),
+        "provenance.json": _pretty(_provenance(subject, claims, options)),
         **_described(subject, built, claims, options),
     }
     options.progress("sealing")
@@ -209,7 +216,7 @@ def _described(subject: Subject, built: Built, claims: Claims, options: PackOpti
     return {"reference.json": _pretty(profile), "evaluation.json": _pretty(evaluation)}
 
 
-def _provenance(subject: Subject, options: PackOptions) -> Provenance:
+def _provenance(subject: Subject, claims: Claims, options: PackOptions) -> Provenance:
     kind = type(subject.estimator)
     return Provenance(
         packed_by=user_at_host(),
@@ -221,6 +228,8 @@ def _provenance(subject: Subject, options: PackOptions) -> Provenance:
         notes=(*subject.notes, *(options.origin.notes if options.origin is not None else ())),
         params=params_of(subject.estimator),
         origin=options.origin,
+        mlflow_run=options.mlflow_run,
+        dvc=claims.dvc,
     )
 
 

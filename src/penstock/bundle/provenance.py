@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from penstock.bundle.digest import sha256
+from penstock.bundle.dvc import DvcReference
 from penstock.errors import PackRefused
 
 _LONGEST_PARAM = 200
@@ -51,7 +52,8 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 class Provenance(msgspec.Struct, frozen=True):
     """`provenance.json`: `packed_by` is the operating system's user@host, unverified; `git_commit` ends in `+` when
-    the working tree had changes; `notes` are what inference pointed out; `params` the estimator's own parameters.
+    the working tree had changes; `notes` are what inference pointed out; `params` the estimator's own parameters;
+    `mlflow_run` and `dvc` are what the packer says of the training run and its data.
     """
 
     packed_by: str
@@ -63,6 +65,8 @@ class Provenance(msgspec.Struct, frozen=True):
     notes: Sequence[str] = ()
     params: dict[str, str] = {}
     origin: Origin | None = None
+    mlflow_run: str | None = None
+    dvc: DvcReference | None = None
 
 
 def environment() -> Environment:

@@ -28,6 +28,8 @@ LogTo = Annotated[
     Tracker | None, typer.Option(help="Record parameters, metrics, artifacts and the bundle in a run there.")
 ]
 TrackingUri = Annotated[str | None, typer.Option(help="The MLflow server. [default: MLflow's own]")]
+MlflowRun = Annotated[str | None, typer.Option(help="The id of the MLflow run that trained the model.")]
+Dvc = Annotated[Path | None, typer.Option(help="The .dvc file of the training data: its MD5 and path are kept.")]
 AllowUnsafe = Annotated[
     bool, typer.Option("--allow-unsafe", help="Open pickles, in a child process: it runs whatever code is in them.")
 ]
@@ -43,6 +45,8 @@ def pack(
     schema: Annotated[Path | None, typer.Option(help="A schema.yaml to use instead of the inferred one.")] = None,
     out: Annotated[Path, typer.Option(help="Where the bundle is made, as <name>-<n>.")] = Path("bundles"),
     description: Annotated[str | None, typer.Option(help="A line for people.")] = None,
+    dvc: Dvc = None,
+    mlflow_run: MlflowRun = None,
     archive: Annotated[bool, typer.Option("--archive", help="Make one .penstock file.")] = False,
     prune: Annotated[float | None, typer.Option(help="Leave out this share of trees or hidden units.")] = None,
     quantize: Annotated[str | None, typer.Option(help="Nets in eight bits: int8 or int8-dynamic.")] = None,
@@ -78,6 +82,8 @@ def pack(
         target=target,
         schema=None if schema is None else str(schema),
         description=description,
+        dvc=None if dvc is None else str(dvc),
+        mlflow_run=mlflow_run,
         is_archive=archive,
         prune=prune,
         quantize=_quantize(quantize),

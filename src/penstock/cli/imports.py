@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from penstock.cli.bundles import AllowUnsafe, Json, TrackingUri, show_packed
+from penstock.cli.bundles import AllowUnsafe, Dvc, Json, MlflowRun, TrackingUri, show_packed
 from penstock.cli.screen import progress
 
 
@@ -41,6 +41,8 @@ def import_model(
     ] = Activation.none,
     out: Annotated[Path, typer.Option(help="Where the bundle is made, as <name>-<n>.")] = Path("bundles"),
     description: Annotated[str | None, typer.Option(help="A line for people.")] = None,
+    dvc: Dvc = None,
+    mlflow_run: MlflowRun = None,
     archive: Annotated[bool, typer.Option("--archive", help="Make one .penstock file.")] = False,
     tracking_uri: TrackingUri = None,
     allow_unsafe: AllowUnsafe = False,
@@ -73,6 +75,8 @@ def import_model(
             classes=classes_of(tuple(word.strip() for word in (classes or "").split(",") if word.strip())),
             activation=activation.value,
             description=description,
+            dvc=None if dvc is None else str(dvc),
+            mlflow_run=mlflow_run,
             is_archive=archive,
         )
         limits = Limits(memory_bytes=memory_gib << 30, time_s=float(time_limit_s))

@@ -79,6 +79,8 @@ def import_founding(order: Order, progress: Progress) -> Bundle:
                 sample=how,
                 notes=folder.notes,
             ),
+            mlflow_run=order.mlflow_run,
+            dvc=order.dvc,
         ),
     )
 

@@ -58,6 +58,8 @@ def import_mlflow(order: Order, progress: Progress) -> Bundle:
             is_archive=order.is_archive,
             progress=progress,
             origin=_origin(order, described, flavour, (file, example)),
+            mlflow_run=order.mlflow_run or described.run_id,
+            dvc=order.dvc,
         ),
     )
 

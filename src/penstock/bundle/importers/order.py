@@ -29,6 +29,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     - `classes`: the classes of a net (ONNX, PyTorch) that does not name them, in the order of its scores.
       `activation`: what makes probabilities of the scores of a PyTorch net.
     - `prune`, `quantize`, `metric`, `max_loss`: compression, as in `PackOptions`; of fitted models and bare graphs.
+    - `mlflow_run`, `dvc`: where the model and its data come from, as in `PackOptions`.
     - `may_unpickle`: set in the child process, which the user allowed to run code of the source; nowhere else.
     """
 
@@ -49,6 +50,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     quantize: Quantize | None = None
     metric: str | None = None
     max_loss: float = MAX_LOSS
+    mlflow_run: str | None = None
+    dvc: str | None = None
     may_unpickle: bool = False
 
 

@@ -29,5 +29,7 @@ def packed(model: Any, order: Order, origin: Origin, progress: Progress) -> Bund
             is_archive=order.is_archive,
             progress=progress,
             origin=origin,
+            mlflow_run=order.mlflow_run,
+            dvc=order.dvc,
         ),
     )

@@ -72,6 +72,12 @@ class ModelsSettings(msgspec.Struct, frozen=True, kw_only=True):
     kept: Annotated[
         int, Meta(ge=0, le=100, description="Versions that were champion last and stay loaded, for a quick rollback.")
     ] = 1
+    keep_last: Annotated[
+        int, Meta(ge=0, le=10_000, description="The versions of a model published last are never garbage.")
+    ] = 10
+    keep_days: Annotated[
+        float, Meta(ge=0, le=36_500, description="A version younger than this many days is never garbage.")
+    ] = 30.0
     memory_bytes: Annotated[
         Annotated[int, Meta(ge=1024, le=2**50)] | None,
         Meta(

@@ -10,11 +10,13 @@ from pathlib import Path
 import msgspec
 
 from penstock.control.control import Control
+from penstock.control.garbage import KeepRule
 from penstock.control.gate import LoadGate
 from penstock.control.repository import Repository
 from penstock.control.sql_store import SqlStore
 from penstock.controller.convergence import Convergence
 from penstock.controller.local import LocalOperations
+from penstock.controller.upkeep import Upkeep
 from penstock.settings import Settings
 from penstock.trial import failure_of
 
@@ -53,5 +55,8 @@ def control_plane(settings: Settings, *, tell: Callable[[int], None] | None = No
             kept=settings.models.kept,
             tell=tell,
         )
-        operations = LocalOperations(control, convergence, apply_s=settings.control.apply_s, node=node)
+        models = settings.models
+        rule = KeepRule(last=models.keep_last, days=models.keep_days, loaded=models.kept)
+        upkeep = Upkeep(control, store, repository, home=home, rule=rule)
+        operations = LocalOperations(control, convergence, upkeep, apply_s=settings.control.apply_s, node=node)
         yield Plane(control, convergence, operations, store, repository)

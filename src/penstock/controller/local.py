@@ -18,20 +18,24 @@ from penstock.control.answers import (
 )
 from penstock.control.changes import Event, Moved
 from penstock.control.control import By, Control
-from penstock.control.declared import Configure, differences, read_declared, steps_to
+from penstock.control.declared import Configure, Move, differences, read_declared, steps_to
 from penstock.control.history import history_of
 from penstock.control.state import ModelState
 from penstock.controller.convergence import Convergence
+from penstock.controller.upkeep import Upkeep
 from penstock.errors import ControlError
-from penstock.routing import CHAMPION
+from penstock.routing import CHAMPION, listed
 
 
 class LocalOperations:
     """`Operations` on the state and the repository themselves. Thread-safe."""
 
-    def __init__(self, control: Control, convergence: Convergence, *, apply_s: float, node: str) -> None:
+    def __init__(
+        self, control: Control, convergence: Convergence, upkeep: Upkeep, *, apply_s: float, node: str
+    ) -> None:
         self._control = control
         self._convergence = convergence
+        self._upkeep = upkeep
         self._apply_s = apply_s
         self._node = node
 
@@ -56,6 +60,7 @@ class LocalOperations:
     def remove(self, model: str, version: int, by: By) -> None:
         """Remove a version that nothing refers to."""
         self._control.remove(model, version, by)
+        self._convergence.wake()
 
     def models(self) -> list[ModelAnswer]:
         """All models, by name."""
@@ -77,21 +82,29 @@ class LocalOperations:
         told_steps = differences(steps)
         if is_dry or not steps:
             return ApplyAnswer(differences=told_steps, is_dry=is_dry, is_applied=not is_dry)
+        models = {step.model for step in steps}
+        if by.if_revision is not None and len(models) > 1:
+            raise ControlError(f"the revision that you had read is of one model, and this changes {listed(models)}")
         for step in steps:
             if isinstance(step, Configure):
                 self._control.configure(step.model, step.after, by)
             else:
                 self._control.move(step.model, step.alias, step.after, by)
-        waits_for = self._convergence.wait(self._control.state().revision, self._apply_s)
-        return ApplyAnswer(differences=told_steps, is_dry=False, is_applied=not waits_for, waits_for=waits_for)
+            by = msgspec.structs.replace(by, if_revision=None)  # it is ours since
+        waits_for = self._convergence.wait(self._control.state().revision, self._apply_s, models)
+        moves = ((step.model, step.after) for step in steps if isinstance(step, Move) and step.after is not None)
+        unfit = [why for move in moves if (why := self._convergence.unfit(*move)) is not None]
+        return ApplyAnswer(
+            differences=told_steps, is_dry=False, is_applied=not (waits_for or unfit), waits_for=[*unfit, *waits_for]
+        )
 
     def collect_garbage(self, by: By, *, is_dry: bool = False) -> GarbageAnswer:
         """Remove versions by rule, and files that nothing refers to."""
-        raise ControlError("not yet")
+        return self._upkeep.collect(by, is_dry=is_dry)
 
     def back_up(self, directory: Path) -> None:
         """Write a copy of the state, the bundles and the log to a new directory."""
-        raise ControlError("not yet")
+        self._upkeep.back_up(directory)
 
     def _answer(self, name: str, events: list[Event], alias: str) -> MoveAnswer:
         state = self._control.state()
@@ -101,8 +114,11 @@ class LocalOperations:
         if not isinstance(change, Moved):
             now = model.aliases.get(alias)
             change = Moved(alias=alias, before=now, after=now)
+        # Who asks for what the state says already, and what is not served here for a reason, wants another try.
+        if moved is None and change.after is not None and self._convergence.unfit(name, change.after) is not None:
+            self._convergence.try_again(name)
         revision = model.revision if moved is None else moved.revision
-        waits_for = self._waits_for(model, change, revision)
+        waits_for = self._waits_for(name, change.after, revision)
         return MoveAnswer(
             model=name,
             alias=change.alias,
@@ -115,9 +131,9 @@ class LocalOperations:
             overruled=list(change.overruled),
         )
 
-    def _waits_for(self, model: ModelState, change: Moved, revision: int) -> list[str]:
-        lagging = self._convergence.wait(revision, self._apply_s)
-        why = None if change.after is None else self._convergence.unfit(model.name, change.after)
+    def _waits_for(self, name: str, number: int | None, revision: int) -> list[str]:
+        lagging = self._convergence.wait(revision, self._apply_s, {name})
+        why = None if number is None else self._convergence.unfit(name, number)
         return lagging if why is None else [why]
 
 

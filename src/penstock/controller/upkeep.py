@@ -1,0 +1,65 @@
+"""The upkeep of a home: garbage collection, and a backup while everything runs."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from penstock.control.answers import GarbageAnswer
+from penstock.control.control import By, Control
+from penstock.control.garbage import KeepRule, removable, seals_of
+from penstock.control.repository import Repository
+from penstock.control.store import EventStore
+from penstock.controller.backup import back_up
+from penstock.errors import InUse, Unknown
+
+
+class Upkeep:
+    """What is done now and then to the state and the repository of `home`. Thread-safe."""
+
+    def __init__(
+        self, control: Control, store: EventStore, repository: Repository, *, home: Path, rule: KeepRule
+    ) -> None:
+        self._control = control
+        self._store = store
+        self._repository = repository
+        self._home = home
+        self._rule = rule
+
+    def collect(self, by: By, *, is_dry: bool = False) -> GarbageAnswer:
+        """Remove versions by rule, then the files that no version needs; with `is_dry` only name them.
+
+        Raises StateUnavailable, RepositoryUnavailable, and BundleRefused where it is not known what a version needs.
+        """
+        state = self._control.state()
+        versions = removable(state, datetime.now(UTC), self._rule)
+        if not is_dry:
+            versions = self._removed(versions, msgspec.structs.replace(by, if_revision=None))
+            state = self._control.state()
+        leftovers = self._repository.leftovers(seals_of(state, without=versions))
+        if not is_dry:
+            self._repository.discard(leftovers)
+        return GarbageAnswer(
+            versions=versions,
+            files=[leftover.name for leftover in leftovers],
+            freed_bytes=sum(leftover.size_bytes for leftover in leftovers),
+            is_dry=is_dry,
+        )
+
+    def back_up(self, directory: Path) -> None:
+        """Write a copy of the home to a new directory; see `backup.py`."""
+        back_up(directory, self._home, self._store, self._repository)
+
+    def _removed(self, versions: dict[str, list[int]], by: By) -> dict[str, list[int]]:
+        """Those of `versions` that are removed now: one that somebody refers to since it was found stays."""
+        removed: dict[str, list[int]] = {}
+        for name, numbers in versions.items():
+            for number in numbers:
+                try:
+                    self._control.remove(name, number, by)
+                except (InUse, Unknown):
+                    continue
+                removed.setdefault(name, []).append(number)
+        return removed

@@ -78,6 +78,13 @@ class Routes(msgspec.Struct, frozen=True):
     aliases: dict[str, int]
     options: ModelOptions = ModelOptions()
 
+    @property
+    def named(self) -> set[int]:
+        """The versions that an alias names, or that answer in place of others."""
+        fallback = self.options.fallback
+        instead = set() if fallback is None or fallback.version is None else {fallback.version}
+        return {*self.aliases.values(), *instead}
+
 
 class RoutingTable(msgspec.Struct, frozen=True):
     """Everything that is served; `default_model` answers the calls that name no model."""
@@ -100,6 +107,12 @@ class RoutingTable(msgspec.Struct, frozen=True):
             raise NotFound(f"no alias {alias or CHAMPION!r} of {name!r}; there is {listed(routes.aliases)}")
         return name, wanted
 
+    def digests(self) -> dict[tuple[str, int], str]:
+        """The content digest of each version, by model and number."""
+        return {
+            (name, number): digest for name, routes in self.models.items() for number, digest in routes.versions.items()
+        }
+
     def _only(self) -> str:
         if len(self.models) == 1:
             return next(iter(self.models))
@@ -109,12 +122,13 @@ class RoutingTable(msgspec.Struct, frozen=True):
 class Wanted(msgspec.Struct, frozen=True):
     """What a machine ought to serve: the table at a revision of the state, and where the bundle of each version lies.
 
-    `paths` are by model and number.
+    `paths` are by model and number. `failures` say, by `name/version`, why a version that is wanted is not in the table.
     """
 
     revision: int
     table: RoutingTable
     paths: dict[str, dict[int, str]]
+    failures: dict[str, str] = {}
 
     def path(self, model: str, version: int) -> Path:
         """Where the bundle of a version of the table lies on this machine."""

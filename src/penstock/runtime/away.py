@@ -61,9 +61,9 @@ class Away(Protocol):
 
 
 class InPool:
-    """Runs in a thread of `pool`."""
+    """Runs in a thread of `pool`, or of the event loop's own."""
 
-    def __init__(self, score: Score, pool: Executor) -> None:
+    def __init__(self, score: Score, pool: Executor | None) -> None:
         self._score = score
         self._pool = pool
 

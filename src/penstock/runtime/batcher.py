@@ -50,6 +50,8 @@ class Batcher:
         self.most_rows = most_rows
         self.rows = 0
         """Rows that wait or are being computed."""
+        self.ran_ns = time.monotonic_ns()
+        """When the last run began; before the first, when this was made."""
         self._score = score
         self._land = land
         self._cost_us = cost_us
@@ -176,7 +178,8 @@ class Batcher:
         self.rows -= batch_rows
         if tickets and self._on_run is not None:
             self._on_run(batch_rows, run_ms)
-        timing = Timing(time.monotonic_ns() - int(run_ms * 1e6), run_ms, batch_rows)
+        began_ns = self.ran_ns = time.monotonic_ns() - int(run_ms * 1e6)
+        timing = Timing(began_ns, run_ms, batch_rows)
         if any(ticket.is_over for ticket in tickets):
             pairs = [pair for pair in zip(tickets, results, strict=True) if not pair[0].is_over]
             tickets, results = [ticket for ticket, _ in pairs], [result for _, result in pairs]

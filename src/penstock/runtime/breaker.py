@@ -55,6 +55,11 @@ class Breaker:
         """Whole seconds until a call may try, at least 1."""
         return max(1, math.ceil(self._left_s()))
 
+    def limit(self, failures: int, open_s: float) -> None:
+        """Open at another number of failures, or for another time, from now on; what it is it stays."""
+        self._most = failures
+        self._open_s = open_s
+
     def try_with(self, call: object) -> None:
         """Half-open: `call` is the one that tries. It must be told of by `succeed`, `fail` or `end`."""
         if self.is_open:

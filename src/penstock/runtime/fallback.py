@@ -9,6 +9,7 @@ import msgspec
 
 from penstock.bundle.outputs import OutputSpec
 from penstock.errors import SettingsError
+from penstock.routing import FallbackOptions
 from penstock.schema.prediction import Prediction
 
 FallbackKind: TypeAlias = Literal["constant", "version", "abstain"]
@@ -25,6 +26,13 @@ class Fallback(msgspec.Struct, frozen=True):
     kind: FallbackKind
     prediction: Prediction | None = None
     version: int | None = None
+
+    @classmethod
+    def of(cls, options: FallbackOptions) -> Fallback:
+        """As it is declared, in the settings or of a model."""
+        constant = options.prediction
+        prediction = None if constant is None else Prediction(**msgspec.structs.asdict(constant))
+        return cls(options.kind, prediction, options.version)
 
     def predictions(self, rows: int) -> list[Prediction]:
         """The answer for `rows` rows; not for the kind `version`."""

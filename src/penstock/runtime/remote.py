@@ -41,16 +41,35 @@ class RemoteModel(Version):
         super().__init__(bundle, version=version, check=check, cost=cost)
         self.remote = Remote(self)
 
+    def runs(self) -> RemoteRuns:
+        """The runs of one queue; several may ask by the one `remote`."""
+        return RemoteRuns(self.remote)
+
+
+class RemoteRuns:
+    """Runs in another process: an `Away`."""
+
+    def __init__(self, remote: Remote) -> None:
+        self._remote = remote
+        self._under_way: list[int] = []
+
+    def run(self, tickets: list[Ticket], done: Callable[[Results, float], None]) -> None:
+        """As `Away`. Rows that do not fit one frame go in several."""
+        self._under_way = self._remote.ask(tickets, done)
+
+    def drop(self) -> None:
+        """As `Away`."""
+        self._remote.drop(self._under_way)
+
 
 class Remote:
-    """Runs in another process: an `Away`. Used on one event loop."""
+    """The connection to the process that computes a version. Used on one event loop."""
 
     def __init__(self, version: Version, max_frame_bytes: int = MAX_FRAME_BYTES) -> None:
         self._version = version
         self._max_frame_bytes = max_frame_bytes
         self._line: _Line | None = None
         self._ids = itertools.count(1)
-        self._under_way: list[int] = []
 
     @property
     def is_up(self) -> bool:
@@ -71,20 +90,22 @@ class Remote:
         if self._line is not None:
             self._line.leave()
 
-    def run(self, tickets: list[Ticket], done: Callable[[Results, float], None]) -> None:
-        """As `Away`. Rows that do not fit one frame go in several."""
+    def ask(self, tickets: list[Ticket], done: Callable[[Results, float], None]) -> list[int]:
+        """Have the rows of `tickets` computed, then call `done` as `Away.run` does: the numbers of the frames."""
         line = self._line
         if line is None or not line.is_open:
             why = f"the process that computes {self._version.name!r} is being started again: ask again soon"
             failures: Results = [NotReady(why) for _ in tickets]
             asyncio.get_running_loop().call_soon(done, failures, 0.0)
-            return
-        _Ask(self._version, line, done).send(self._frames(tickets))
+            return []
+        frames = self._frames(tickets)
+        _Ask(self._version, line, done).send(frames)
+        return [number for number, _, _ in frames]
 
-    def drop(self) -> None:
-        """As `Away`."""
+    def drop(self, numbers: Sequence[int]) -> None:
+        """All callers of these frames are gone."""
         if self._line is not None:
-            self._line.drop_all()
+            self._line.drop(numbers)
 
     def _frames(self, tickets: list[Ticket]) -> list[tuple[int, list[Ticket], bytearray | CallFailure]]:
         number = next(self._ids)
@@ -176,9 +197,10 @@ class _Line(asyncio.Protocol):
         self._asked[number] = settle
         self._transport.write(data)
 
-    def drop_all(self) -> None:
-        for number in self._asked:
-            self._transport.write(frame(Drop(number)))
+    def drop(self, numbers: Sequence[int]) -> None:
+        for number in numbers:
+            if number in self._asked:
+                self._transport.write(frame(Drop(number)))
 
     def leave(self) -> None:
         """Close once everything that was asked is answered."""

@@ -6,21 +6,29 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import msgspec
+
 from penstock.errors import ModelUnavailable
+from penstock.routing import Decision
 from penstock.runtime.batcher import Batcher
 from penstock.runtime.breaker import Breaker
+from penstock.runtime.dormant import Dormant
 from penstock.runtime.fallback import Fallback
+from penstock.runtime.terms import Terms
 from penstock.runtime.version import Version
 
 
 class Served:
-    """A loaded version, the queue and the breaker in front of it, and what each protocol needs of it.
+    """A version, the queue and the breaker in front of it, and what each protocol needs of it.
 
-    `spoken` is made at a protocol's first call; `holds` is how many calls use it. Used on one event loop; not
-    thread-safe.
+    `spoken` is made at a protocol's first call; `holds` is how many calls use it. Its decision stays as it is for as
+    long as it is there: every call is decided and recorded by one. Used on one event loop; not thread-safe.
     """
 
-    __slots__ = ("_free", "_is_leaving", "batcher", "breaker", "fallback", "holds", "model", "pool", "spoken")
+    __slots__ = (
+        *("_free", "_is_leaving", "batcher", "breaker", "decided", "decision", "fallback", "holds", "model", "pool"),
+        "spoken",
+    )
 
     def __init__(
         self,
@@ -28,19 +36,32 @@ class Served:
         batcher: Batcher,
         *,
         breaker: Breaker,
+        terms: Terms,
         free: Callable[[Served], None],
         pool: ThreadPoolExecutor | None = None,
-        fallback: Fallback | None = None,
     ) -> None:
         self.model = model
         self.batcher = batcher
         self.breaker = breaker
         self.pool = pool
-        self.fallback = fallback
+        self.fallback: Fallback | None = None
+        self.decision: Decision | None = terms.decision
+        self.decided = b"" if terms.decision is None else msgspec.json.encode(terms.decision)
+        """Tells answers that were decided otherwise apart."""
         self.spoken: dict[str, Any] = {}
         self.holds = 0
         self._is_leaving = False
         self._free = free
+        self.take(terms)
+
+    def take(self, terms: Terms) -> None:
+        """Take on other bounds and another fallback; the queue and the breaker stay as they are."""
+        limits = terms.limits
+        self.fallback = terms.fallback
+        self.batcher.most_rows = limits.queue_rows
+        # A load costs more than a run: the first that fails is the last for a while.
+        failures = 1 if isinstance(self.model, Dormant) else limits.breaker_failures
+        self.breaker.limit(failures, limits.breaker_open_s)
 
     def hold(self) -> None:
         """Keep it loaded until `release`: a call uses it."""
@@ -70,7 +91,8 @@ class Served:
         """
         if self.breaker.refuses():
             wait_s = self.breaker.retry_after_s()
-            raise ModelUnavailable(_BROKEN.format(self.model.name, self.model.version, wait_s), wait_s)
+            what = _UNLOADED if isinstance(self.model, Dormant) else _BROKEN
+            raise ModelUnavailable(what.format(self.model.name, self.model.version, wait_s), wait_s)
         self.batcher.require_room()
 
     def admit(self, call: object) -> None:
@@ -80,3 +102,4 @@ class Served:
 
 
 _BROKEN = "{} version {} has failed again and again and is left alone for a while: try again in {} s"
+_UNLOADED = "{} version {} could not be loaded and is left alone for a while: try again in {} s"

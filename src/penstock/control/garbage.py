@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 import msgspec
 
+from penstock.control.decisions import uses_of
 from penstock.control.state import ModelState, State
 from penstock.control.wanted import wanted_versions
 
 
 class KeepRule(msgspec.Struct, frozen=True, kw_only=True):
-    """What stays although nothing refers to it: the `last` published versions of a model, and those younger than `days`.
-
-    `loaded` of the former champions stay in memory, so their bundles stay, too.
+    """What stays although nothing refers to it: the `last` published versions of a model, those younger than `days`,
+    and the `loaded` former champions that machines keep in memory.
     """
 
     last: int
@@ -21,30 +22,14 @@ class KeepRule(msgspec.Struct, frozen=True, kw_only=True):
     loaded: int = 1
 
 
-def referred(model: ModelState, loaded: int) -> set[int]:
-    """The versions that something refers to: an alias, a rollback, a fallback, what is or ought to be in memory."""
-    fallback = model.config.options.fallback
-    found = {*model.aliases.values(), *model.champions[-2:], *wanted_versions(model, loaded)}
-    found.update(number for aliases in model.serving.values() for number in aliases.values())
-    if fallback is not None and fallback.version is not None:
-        found.add(fallback.version)
-    return found
-
-
 def removable(state: State, now: datetime, rule: KeepRule) -> dict[str, list[int]]:
     """The versions of each model that may go, oldest first; models without any are left out."""
     oldest = now - timedelta(days=rule.days)
-    found = {}
-    for name, model in sorted(state.models.items()):
-        present = sorted(model.present)
-        stays = referred(model, rule.loaded) | set(present[len(present) - min(rule.last, len(present)) :])
-        old = [number for number in present if number not in stays and model.versions[number].at < oldest]
-        if old:
-            found[name] = old
-    return found
+    found = {name: _removable(model, oldest, rule) for name, model in sorted(state.models.items())}
+    return {name: numbers for name, numbers in found.items() if numbers}
 
 
-def seals_of(state: State, without: dict[str, list[int]]) -> set[str]:
+def seals_of(state: State, without: Mapping[str, Sequence[int]]) -> set[str]:
     """The seals of all versions that are there, but those of `without`."""
     return {
         model.versions[number].published.seal
@@ -52,3 +37,13 @@ def seals_of(state: State, without: dict[str, list[int]]) -> set[str]:
         for number in model.present
         if number not in without.get(name, ())
     }
+
+
+def _removable(model: ModelState, oldest: datetime, rule: KeepRule) -> list[int]:
+    present = sorted(model.present)
+    stays = {*present[max(0, len(present) - rule.last) :], *wanted_versions(model, rule.loaded)}
+    return [
+        number
+        for number in present
+        if number not in stays and model.versions[number].at < oldest and not any(uses_of(model, number))
+    ]

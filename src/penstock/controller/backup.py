@@ -26,6 +26,7 @@ import msgspec
 
 from penstock.audit.chain import verify
 from penstock.audit.segment import SUFFIX
+from penstock.control.database import STATE_FILE
 from penstock.control.garbage import seals_of
 from penstock.control.repository import COPIES, Repository
 from penstock.control.sql_store import SqlStore
@@ -36,7 +37,6 @@ from penstock.routing import ROUTING_FILE
 
 FORMAT: Final = 1
 LIST_FILE: Final = "backup.json"
-STATE_FILE: Final = "state.db"
 AUDIT: Final = "audit"
 WATCHED_FILE: Final = "watched.json"
 _ATTEMPTS: Final = 5
@@ -72,7 +72,7 @@ def back_up(directory: Path, home: Path, store: EventStore, repository: Reposito
                     shutil.copyfile(home / name, draft / name)
             listed = _listed(draft, state.revision)
             (draft / LIST_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(listed)) + b"\n")
-            os.sync()
+            _fsync(draft)
             draft.rename(directory)
     except OSError as error:
         raise ControlError(f"no backup at {directory}: {error.strerror or error}") from error
@@ -157,3 +157,13 @@ def _files(directory: Path) -> list[Path]:
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+
+
+def _fsync(draft: Path) -> None:
+    """Make all of it survive a power loss, before it gets its name."""
+    for path in (draft, *draft.rglob("*")):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -11,10 +11,11 @@ from typing import Final
 
 import msgspec
 
+from penstock.control.database import STATE_FILE
 from penstock.control.repository import COPIES, Repository
 from penstock.control.sql_store import SqlStore
 from penstock.control.store import EventStore
-from penstock.controller.backup import AUDIT, STATE_FILE, WATCHED_FILE, BackedUp, events_of, read_backup
+from penstock.controller.backup import AUDIT, WATCHED_FILE, BackedUp, events_of, read_backup
 from penstock.controller.lock import LOCK_FILE, locked
 from penstock.errors import ControlError
 from penstock.routing import ROUTING_FILE, read_wanted, write_wanted

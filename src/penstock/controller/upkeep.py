@@ -36,7 +36,7 @@ class Upkeep:
         state = self._control.state()
         versions = removable(state, datetime.now(UTC), self._rule)
         if not is_dry:
-            versions = self._removed(versions, msgspec.structs.replace(by, if_revision=None))
+            versions = self._removed(versions, msgspec.structs.replace(by, if_revision=None, is_forced=False))
             state = self._control.state()
         leftovers = self._repository.leftovers(seals_of(state, without=versions))
         if not is_dry:

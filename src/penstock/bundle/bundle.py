@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -49,11 +50,20 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True):
         Raises BundleRefused naming the file that was changed, is missing, is too many, or is no plain file; the
         format that this version does not read; the schema or outputs that contradict themselves.
         """
+        return cls._read(path, has_model=True)
+
+    @classmethod
+    def peek(cls, path: Path) -> Bundle:
+        """As `open`, but for the model file, which is not read: what rows and answers are, at little cost."""
+        return cls._read(path, has_model=False)
+
+    @classmethod
+    def _read(cls, path: Path, *, has_model: bool) -> Bundle:
         source = source_of(path)
         manifest = read_manifest(
             source.read(MANIFEST_FILE, MAX_MANIFEST_BYTES), source.read(SEAL_FILE, MAX_MANIFEST_BYTES)
         )
-        files = _verified(source, manifest)
+        files = _verified(source, manifest, unread=() if has_model else (manifest.model_file,))
         return cls(
             path=path,
             manifest=manifest,
@@ -96,7 +106,7 @@ def decoded(data: bytes, kind: type[T], name: str) -> T:
         raise BundleRefused(f"{name}: {error}") from error
 
 
-def _verified(source: Source, manifest: Manifest) -> dict[str, bytes]:
+def _verified(source: Source, manifest: Manifest, unread: Collection[str]) -> dict[str, bytes]:
     extra = source.names() - set(manifest.files) - {MANIFEST_FILE, SEAL_FILE}
     if extra:
         raise BundleRefused(f"{min(extra)}: the manifest does not list this file")
@@ -105,6 +115,8 @@ def _verified(source: Source, manifest: Manifest) -> dict[str, bytes]:
         raise BundleRefused(f"{MANIFEST_FILE}: {stated_bytes} bytes in all; a bundle has at most {MAX_BUNDLE_BYTES}")
     files = {}
     for name, entry in sorted(manifest.files.items()):
+        if name in unread:
+            continue
         data = source.read(name, entry.size_bytes)
         if sha256(data) != entry.sha256:
             raise BundleRefused(f"{name}: the manifest says {entry.sha256}, the file is {sha256(data)}: it was changed")

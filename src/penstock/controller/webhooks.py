@@ -1,0 +1,170 @@
+"""Events told to receivers, as CloudEvents: one courier for each, so that a dead receiver holds up nobody else.
+
+What is owed is kept beside the events in the store, and a delivery is claimed for a while before it is tried: none is
+lost with a process, and of several controllers one delivers. A receiver may hear of an event twice, by the same id.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Final, Protocol, get_args
+
+import httpx
+
+from penstock.control.changes import Change
+from penstock.control.outbox import Delivery
+from penstock.controller.cloud_events import cloud_event, signed
+from penstock.errors import SettingsError, StateUnavailable
+from penstock.settings import Settings, WebhookSettings
+
+_LOG = logging.getLogger("penstock")
+
+KINDS: Final = tuple(str(kind.__struct_config__.tag) for kind in get_args(Change))
+
+_POLL_S: Final = 1.0
+_TIMEOUT: Final = httpx.Timeout(10.0, connect=5.0)
+_LEASE_S: Final = 60.0
+_FIRST_WAIT_S: Final = 1.0
+_LONGEST_WAIT_S: Final = 3600.0
+_DATABASE_WAIT_S: Final = 5.0
+_PASSING: Final = frozenset({408, 425, 429})
+"""What a receiver says of the moment, and not of the event, beside 5xx."""
+
+
+class Outbox(Protocol):
+    """What receivers have yet to hear of."""
+
+    def deliveries_due(self, receiver: str, at: datetime, *, lease_s: float, limit: int) -> list[Delivery]:
+        """Events that `receiver` is to be told of now, in order, and nobody else's for `lease_s`."""
+        ...
+
+    def delivered(self, revision: int, receiver: str, at: datetime) -> None:
+        """`receiver` has taken the event, or is not to be told of it."""
+        ...
+
+    def failed(self, revision: int, receiver: str, next_at: datetime, why: str) -> None:
+        """`receiver` has not taken the event, which is due again at `next_at`."""
+        ...
+
+
+class Refused(Exception):
+    """An event was not taken, and why. `is_passing`: the receiver cannot take any now; `after_s` is its own wish."""
+
+    def __init__(self, why: str, *, is_passing: bool, after_s: float = 0.0) -> None:
+        self.is_passing, self.after_s = is_passing, after_s
+        super().__init__(why)
+
+
+class Courier:
+    """Tells one receiver of events, one after the other. `run` in a thread of its own; `stop` from any."""
+
+    def __init__(
+        self,
+        name: str,
+        receiver: WebhookSettings,
+        outbox: Outbox,
+        *,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        unknown = sorted(set(receiver.kinds) - set(KINDS))
+        if unknown:
+            raise SettingsError(
+                f"Expected some of {', '.join(KINDS)}, got {', '.join(unknown)} - at `webhooks.{name}.kinds`"
+            )
+        try:
+            httpx.URL(receiver.url)
+        except httpx.InvalidURL as error:
+            raise SettingsError(f"Expected a URL, got one that is none ({error}) - at `webhooks.{name}.url`") from error
+        self._name, self._receiver, self._outbox = name, receiver, outbox
+        self._clock, self._chance = clock, chance
+        self._is_over = threading.Event()
+        self._is_failing = False
+
+    def run(self) -> None:
+        """Deliver until `stop`; the database and the receiver may come and go."""
+        # Only the configured URL is asked: no proxy of the environment's, no redirect, no cookie.
+        with httpx.Client(timeout=_TIMEOUT, follow_redirects=False, trust_env=False) as client:
+            wait_s = 0.0
+            while not self._is_over.wait(wait_s):
+                try:
+                    wait_s = self._step(client)
+                except StateUnavailable as error:
+                    _LOG.error("webhook %s: what is due cannot be read: %s", self._name, error)
+                    wait_s = _DATABASE_WAIT_S
+                except Exception:  # the edge of the thread: the next event may go well
+                    _LOG.exception("webhook %s: a delivery failed", self._name)
+                    wait_s = _DATABASE_WAIT_S
+
+    def stop(self) -> None:
+        """End `run` after the delivery that is under way; what is still owed is delivered by the next one."""
+        self._is_over.set()
+
+    def _step(self, client: httpx.Client) -> float:
+        """Deliver what is due first, and say how long to rest before the next look."""
+        due = self._outbox.deliveries_due(self._name, self._clock(), lease_s=_LEASE_S, limit=1)
+        if not due:
+            return _POLL_S
+        [delivery] = due
+        if self._receiver.kinds and delivery.event.kind not in self._receiver.kinds:
+            self._outbox.delivered(delivery.event.revision, self._name, self._clock())
+            return 0.0
+        try:
+            self._tell(client, delivery)
+        except Refused as refused:
+            return self._again(delivery, refused)
+        self._outbox.delivered(delivery.event.revision, self._name, self._clock())
+        if self._is_failing:
+            self._is_failing = False
+            _LOG.info("webhook %s: takes events again", self._name)
+        return 0.0
+
+    def _tell(self, client: httpx.Client, delivery: Delivery) -> None:
+        """POST the event. Raises Refused unless the receiver answers 2xx."""
+        body, headers = cloud_event(delivery.event)
+        if self._receiver.secret is not None:
+            headers |= signed(self._receiver.secret, headers["webhook-id"], body, at=self._clock())
+        try:
+            with client.stream("POST", self._receiver.url, content=body, headers=headers) as response:
+                status, after = response.status_code, response.headers.get("retry-after", "")
+        except httpx.HTTPError as error:
+            raise Refused(str(error) or type(error).__name__, is_passing=True) from error
+        if status // 100 != 2:
+            why = f"it answers {status}"
+            if status // 100 == 3:
+                why += ", and no redirect is followed: put the last URL into the settings"
+            after_s = float(after) if after.isdecimal() and len(after) < 10 else 0.0
+            raise Refused(why, is_passing=status >= 500 or status in _PASSING, after_s=after_s)
+
+    def _again(self, delivery: Delivery, refused: Refused) -> float:
+        wait_s = wait_before(delivery.attempts + 1, self._chance())
+        wait_s = min(max(wait_s, refused.after_s), _LONGEST_WAIT_S)
+        if not self._is_failing or not refused.is_passing:
+            _LOG.warning(
+                "webhook %s: event %d was not taken (attempt %d): %s; again in %.0f s",
+                self._name,
+                delivery.event.revision,
+                delivery.attempts,
+                refused,
+                wait_s,
+            )
+        self._is_failing = self._is_failing or refused.is_passing
+        again_at = self._clock() + timedelta(seconds=wait_s)
+        self._outbox.failed(delivery.event.revision, self._name, again_at, str(refused))
+        # A receiver that is away is left alone altogether; one that refuses an event may take the next one.
+        return wait_s if refused.is_passing else 0.0
+
+
+def wait_before(attempt: int, chance: float) -> float:
+    """Seconds before the `attempt`-th (from 2): doubled from 1 s to an hour, spread by `chance` over its upper half."""
+    doubled_s = _FIRST_WAIT_S * 2.0 ** min(attempt - 2, 20)
+    return min(doubled_s, _LONGEST_WAIT_S) * (0.5 + chance / 2)
+
+
+def couriers(settings: Settings, outbox: Outbox) -> list[Courier]:
+    """A courier for each receiver of the settings. Raises SettingsError for kinds of events that there are not."""
+    return [Courier(name, receiver, outbox) for name, receiver in settings.webhooks.items()]

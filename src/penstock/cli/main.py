@@ -7,9 +7,11 @@ import sys
 import typer
 
 from penstock.cli.bundles import inspect, pack, verify
+from penstock.cli.control import alias, apply, backup, deploy, gc, publish, remove, restore, rollback
 from penstock.cli.demo import demo
 from penstock.cli.doctor import doctor
 from penstock.cli.imports import import_model
+from penstock.cli.models import history, model, models
 from penstock.cli.predict import predict
 from penstock.cli.screen import fail
 from penstock.cli.serve import serve
@@ -32,6 +34,18 @@ app.command("import")(import_model)
 app.command("inspect")(inspect)
 app.command("verify")(verify)
 app.command("serve")(serve)
+app.command("publish")(publish)
+app.command("models")(models)
+app.command("model")(model)
+app.command("deploy")(deploy)
+app.command("rollback")(rollback)
+app.command("alias")(alias)
+app.command("history")(history)
+app.command("apply")(apply)
+app.command("remove")(remove)
+app.command("gc")(gc)
+app.command("backup")(backup)
+app.command("restore")(restore)
 app.command("predict")(predict)
 app.command("doctor")(doctor)
 

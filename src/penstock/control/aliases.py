@@ -1,18 +1,20 @@
-"""What an alias may be called: `champion` and any other name; the older stages are accepted spellings."""
+"""How operators spell aliases and versions: `champion` and any other name, and the older stages; numbers, `latest`, digests."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Final
 
 from penstock.errors import Unknown
-from penstock.routing import CHAMPION
+from penstock.routing import CHAMPION, listed
 
 CANDIDATE: Final = "candidate"
-SHADOW: Final = "shadow"
+LATEST: Final = "latest"
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _STAGES: Final = {"production": CHAMPION, "staging": CANDIDATE, "archived": None}
+_DIGEST: Final = re.compile(r"sha256:[0-9a-f]{8,64}")
 
 
 def alias_of(spelling: str) -> str | None:
@@ -26,3 +28,18 @@ def alias_of(spelling: str) -> str | None:
             "beginning with a letter or digit, and not a number"
         )
     return spelling
+
+
+def version_of(model: str, digests: Mapping[int, str], spelling: str) -> int:
+    """The number of the version of `model` that is meant, among those of `digests`: `latest`, or the beginning of its
+    content digest. Raises Unknown naming those that there are.
+    """
+    if spelling == LATEST and digests:
+        return max(digests)
+    found = [number for number, digest in digests.items() if _DIGEST.fullmatch(spelling) and digest.startswith(spelling)]
+    if len(found) != 1:
+        raise Unknown(
+            f"{spelling!r} is no version of {model!r}: expected a number ({listed(digests)}), `latest`, or a content digest "
+            "of which no other begins so (`sha256:` and at least 8 digits)"
+        )
+    return found[0]

@@ -14,7 +14,7 @@ from typing import Annotated, TypeAlias, TypeVar
 import msgspec
 from msgspec import Meta, inspect
 
-from penstock.control.aliases import alias_of
+from penstock.control.aliases import alias_of, version_of
 from penstock.control.answers import Difference
 from penstock.control.changes import ModelConfig, Rules
 from penstock.control.state import ModelState, State
@@ -25,8 +25,6 @@ from penstock.schema.yaml_form import mapping_from_yaml
 T = TypeVar("T")
 VersionName: TypeAlias = Annotated[int, Meta(ge=1)] | str | None
 """A number, a content digest or its beginning, `latest`; None for no version."""
-
-_SHORTEST_DIGEST = len("sha256:") + 8
 
 
 class DeclaredModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -149,7 +147,7 @@ def _config(model: ModelState, wanted: DeclaredModel) -> ModelConfig:
 
 def _moves(model: ModelState, wanted: DeclaredModel) -> Iterator[Move]:
     for alias, version in _by_alias(model.name, wanted.aliases).items():
-        before, after = model.aliases.get(alias), None if version is None else number_of(model, version)
+        before, after = model.aliases.get(alias), None if version is None else _number_of(model, version)
         if before != after:
             yield Move(model.name, alias, before, after)
 
@@ -173,20 +171,12 @@ def _by_alias(model: str, spelled: Mapping[str, T]) -> dict[str, T]:
     return found
 
 
-def number_of(model: ModelState, version: int | str) -> int:
+def _number_of(model: ModelState, version: int | str) -> int:
     """The number of the version of `model` that is meant. Raises Unknown naming those that there are."""
     if isinstance(version, int):
         return model.version(version).number
-    if version == "latest" and model.present:
-        return max(model.present)
     digests = {number: model.versions[number].published.digest for number in model.present}
-    found = [number for number, digest in digests.items() if digest.startswith(version)]
-    if len(found) != 1 or len(version) < _SHORTEST_DIGEST:
-        raise Unknown(
-            f"{version!r} is no version of {model.name!r}: expected a number ({listed(model.present)}), `latest`, or a "
-            f"content digest, of which {_SHORTEST_DIGEST} characters are enough where no other begins so"
-        )
-    return found[0]
+    return version_of(model.name, digests, version)
 
 
 def _told(step: Configure | Move) -> Iterator[Difference]:

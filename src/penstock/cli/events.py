@@ -1,0 +1,57 @@
+"""Events in words, for the commands that show them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from penstock.control.changes import Event, Moved, Serving, Tried, Who
+
+
+def who_of(who: Who) -> str:
+    """Who it was, marked where nobody has verified it."""
+    return who.name if who.is_verified else f"{who.name} (unverified)"
+
+
+def reason_of(event: Event) -> str:
+    """The reason that was given, as the end of a line."""
+    return f': "{event.reason}"' if event.reason else ""
+
+
+def told_of(event: Event) -> str:
+    """What happened."""
+    from penstock.control.changes import Moved, Published, Removed, Serving, Tried
+    from penstock.control.declared import Configure, differences
+
+    match event.change:
+        case Published() as change:
+            return f"published version {change.version} ({change.digest[:19]}…, {change.flavour})"
+        case Moved() as change:
+            return _moved(change)
+        case Removed() as change:
+            return f"removed version {change.version}"
+        case Tried() as change:
+            return _tried(change)
+        case Serving() as change:
+            return _serving(change)
+        case change:
+            changed = differences([Configure(event.model, change.before, change.after)])
+            return f"configured {', '.join(one.what for one in changed)}"
+
+
+def _moved(change: Moved) -> str:
+    was, now = ("nothing" if number is None else f"version {number}" for number in (change.before, change.after))
+    told = f"{change.alias}: {was} → {now}" + " (rollback)" * change.is_rollback
+    return f"{told}; overruled: {'; '.join(change.overruled)}" if change.overruled else told
+
+
+def _tried(change: Tried) -> str:
+    if change.why is None:
+        return f"version {change.version} loads on {change.node}, and answers as at packing"
+    return f"version {change.version} cannot be served on {change.node}: {change.why}"
+
+
+def _serving(change: Serving) -> str:
+    if not change.after:
+        return f"{change.node} serves it no more"
+    return f"{change.node} answers {', '.join(f'{alias} by version {number}' for alias, number in change.after.items())}"

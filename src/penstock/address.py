@@ -11,19 +11,24 @@ from typing import Final
 import msgspec
 
 from penstock.errors import SettingsError
-from penstock.settings import ServerSettings, Settings
+from penstock.settings import ControlSettings, ServerSettings, Settings
 
 BACKLOG: Final = 2048
 
 
-def require_safe_address(server: ServerSettings) -> None:
+def require_safe_address(section: ServerSettings | ControlSettings) -> None:
     """Raise SettingsError for an address off loopback, unless `insecure` is said: there are no keys yet."""
-    if server.insecure or is_loopback(server.host):
+    if section.insecure or is_loopback(section.host):
         return
+    name, consent = _named(section), "--insecure" if isinstance(section, ServerSettings) else "control.insecure = true"
     raise SettingsError(
-        f"server.host is {server.host}, which others can reach, and there is no authentication: "
-        f"listen on 127.0.0.1 behind a proxy that authenticates, or say --insecure"
+        f"{name}.host is {section.host}, which others can reach, and there is no authentication: "
+        f"listen on 127.0.0.1 behind a proxy that authenticates, or say {consent}"
     )
+
+
+def _named(section: ServerSettings | ControlSettings) -> str:
+    return "server" if isinstance(section, ServerSettings) else "control"
 
 
 def is_loopback(host: str) -> bool:
@@ -36,18 +41,18 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def listen(server: ServerSettings) -> socket.socket:
+def listen(section: ServerSettings | ControlSettings) -> socket.socket:
     """A socket that listens where the settings say. Raises SettingsError when the address is taken or not ours."""
-    family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
+    family = socket.AF_INET6 if ":" in section.host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind((server.host, server.port))
+        listener.bind((section.host, section.port))
         listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
         raise SettingsError(
-            f"cannot listen on {server.host}:{server.port}: {error.strerror}; choose another with --port"
+            f"cannot listen on {section.host}:{section.port}: {error.strerror}; choose another {_named(section)}.port"
         ) from error
     return listener
 

@@ -2,3 +2,8 @@
 
 Also what the commands of the CLI stand on: the running controller's operations over HTTP, or their own under the lock.
 """
+
+from penstock.controller.open import operations_of
+from penstock.controller.operations import Operations
+
+__all__ = ["Operations", "operations_of"]

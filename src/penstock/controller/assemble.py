@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 
 import msgspec
@@ -14,8 +15,9 @@ from penstock.control.garbage import KeepRule
 from penstock.control.gate import LoadGate
 from penstock.control.repository import Repository
 from penstock.control.sql_store import SqlStore
-from penstock.controller.convergence import Convergence
+from penstock.controller.convergence import Convergence, Node
 from penstock.controller.local import LocalOperations
+from penstock.controller.shelf import Shelf
 from penstock.controller.upkeep import Upkeep
 from penstock.settings import Settings
 from penstock.trial import failure_of
@@ -32,31 +34,33 @@ class Plane(msgspec.Struct, frozen=True):
 
 
 @contextlib.contextmanager
-def control_plane(settings: Settings, *, tell: Callable[[int], None] | None = None) -> Iterator[Plane]:
-    """Everything, closed at the end. `tell` hears of each `routing.json` written; None where no server runs.
+def control_plane(
+    settings: Settings, *, tell: Callable[[int], bool] | None = None, serves_since: datetime | None = None
+) -> Iterator[Plane]:
+    """Everything, closed at the end. `tell` passes the revision of each `routing.json` that is written to the server,
+    which runs since `serves_since`; None where none runs.
 
     Connects to nothing before the first command. Raises SettingsError and MissingExtra.
     """
     home = Path(settings.home)
-    node = settings.control.node or socket.gethostname()
-    store = SqlStore(settings.state.url, home=home)
-    with contextlib.closing(store):
+    node = Node(
+        name=settings.control.node or socket.gethostname(),
+        home=home,
+        serves_since=serves_since,
+        default_model=settings.server.default_model,
+        kept=settings.models.kept,
+    )
+    with contextlib.closing(SqlStore(settings.state.url, home=home)) as store:
         repository = Repository(settings.repository.url, home=home)
-        gate = LoadGate(repository, lambda path: failure_of(path, settings), node=node)
+        gate = LoadGate(repository, lambda path: failure_of(path, settings), node=node.name)
         control = Control(store, repository, gate)
         gate.note = control.note
-        convergence = Convergence(
-            control,
-            repository,
-            gate,
-            home=home,
-            node=node,
-            default_model=settings.server.default_model,
-            kept=settings.models.kept,
-            tell=tell,
-        )
+        shelf = Shelf(repository, gate)
+        convergence = Convergence(control, shelf, node, tell=tell)
+        if tell is not None:
+            shelf.on_change = convergence.wake
         models = settings.models
         rule = KeepRule(last=models.keep_last, days=models.keep_days, loaded=models.kept)
         upkeep = Upkeep(control, store, repository, home=home, rule=rule)
-        operations = LocalOperations(control, convergence, upkeep, apply_s=settings.control.apply_s, node=node)
+        operations = LocalOperations(control, convergence, upkeep, apply_s=settings.control.apply_s)
         yield Plane(control, convergence, operations, store, repository)

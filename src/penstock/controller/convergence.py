@@ -1,8 +1,8 @@
 """Makes this machine serve what the state says: bundles are fetched and tried, `routing.json` is replaced, the workers
 are told, and what they really serve is noted.
 
-A version that cannot be served here is left out, and what was served before stays. That is tried again when somebody
-moves an alias of the model, or the controller starts again.
+A version that cannot be served here is left out, and what was served before stays. That is tried again when an alias of
+the model is moved, when somebody asks for the same again, or when the controller starts again.
 """
 
 from __future__ import annotations
@@ -10,78 +10,73 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Final
 
-from penstock.control.changes import Event, Moved, Serving, Tried, Who
+import msgspec
+
+from penstock.control.changes import Serving, Tried, Who
 from penstock.control.control import Control
-from penstock.control.gate import Bundles
 from penstock.control.state import ModelState, State
 from penstock.control.wanted import wanted_of, wanted_versions
+from penstock.controller.shelf import Shelf, Unfit
 from penstock.errors import ControlError, PenstockError
-from penstock.routing import Wanted, read_wanted, write_wanted
+from penstock.routing import RoutingTable, Wanted, read_wanted, write_wanted
 
 _LOG = logging.getLogger("penstock")
-_POLL_S = 1.0
-_AGAIN_S = 5.0
-PENSTOCK = Who("penstock", is_verified=True)
+_POLL_S: Final = 1.0
+_AGAIN_S: Final = 5.0
+PENSTOCK: Final = Who("penstock", is_verified=True)
+NO_SERVER: Final = "no server runs here: the next `penstock serve` of this home serves it"
+STOPPING: Final = "the server is stopping: its next start serves it"
 
 
-class Tries(Protocol):
-    """Whether a version loads on this machine."""
+class Node(msgspec.Struct, frozen=True, kw_only=True):
+    """A machine: its name in the history, its home, since when its server runs (None: not known), and its settings."""
 
-    def tried(self, model: ModelState, number: int) -> str | None:
-        """Why it does not; None if it does."""
-        ...
+    name: str
+    home: Path
+    serves_since: datetime | None = None
+    default_model: str | None = None
+    kept: int = 1
 
 
 class Convergence:
-    """One machine's way to the wanted state. `run` in a thread of its own; everything else from any thread.
-
-    `tell` hears the revision of each `routing.json` that was written; None where no server runs.
-    """
+    """One machine's way to the wanted state. `run` in a thread of its own; everything else from any thread."""
 
     def __init__(
-        self,
-        control: Control,
-        bundles: Bundles,
-        tries: Tries,
-        *,
-        home: Path,
-        node: str,
-        default_model: str | None = None,
-        kept: int = 1,
-        tell: Callable[[int], None] | None = None,
+        self, control: Control, shelf: Shelf, node: Node, *, tell: Callable[[int], bool] | None = None
     ) -> None:
+        """`tell` passes the revision of a `routing.json` to the supervisor, False when that failed; None where no server
+        runs.
+        """
         self._control = control
-        self._bundles = bundles
-        self._tries = tries
-        self._home = home
+        self._shelf = shelf
         self._node = node
-        self._default_model = default_model
-        self._kept = kept
         self._tell = tell
-        self._wanted = read_wanted(home)
+        self._wanted = read_wanted(node.home)
+        shelf.stock(self._wanted)
+        self._told = 0  # the revision of the last `routing.json` that the supervisor was told of
         self._decided = 0  # the revision of the state that `_wanted` is made of
-        self._covered = 0  # the revision that all workers serve
-        self._revisions: dict[int, int] = {}  # of the workers
-        self._unfit: dict[tuple[str, int], tuple[int, str]] = {}  # since which move, and why
+        self._awaited: dict[str, list[str]] = {}  # by model, what an alias names and what is not there yet
+        self._served: Wanted | None = None  # the last of each model that all workers served
+        self._revisions: dict[int, int] = {}  # of the `routing.json` that each worker serves
+        self._unsaid: list[tuple[str, Tried]] = []  # failures that are to go into the history
         self._is_over = self._is_woken = False
+        self._is_again = False  # a version that workers could not load is to be tried again
+        self._has_begun = False
+        self._said = ""
         self._changed = threading.Condition()
+        self._deciding = threading.Lock()
 
     def run(self) -> None:
-        """Converge until `stop`; the database may come and go."""
+        """Converge until `end`; the database and the repository may come and go."""
         while not self._is_over:
-            wait_s = _POLL_S
-            try:
-                self.decide()
-                self.note_serving()
-            except ControlError as error:  # what is served goes on
-                _LOG.error("the wanted state cannot be read: %s; again in %.0f s", error, _AGAIN_S)
-                wait_s = _AGAIN_S
+            wait_s = _POLL_S if self._converge() else _AGAIN_S
             with self._changed:
-                self._changed.wait_for(lambda: self._is_woken, wait_s)
+                self._changed.wait_for(lambda: self._is_woken or self._is_over, wait_s)
                 self._is_woken = False
 
     def wake(self) -> None:
@@ -90,116 +85,233 @@ class Convergence:
             self._is_woken = True
             self._changed.notify_all()
 
-    def stop(self) -> None:
-        """End `run`; note that nothing is served here any more."""
-        self._is_over = True
-        self.wake()
+    def end(self) -> None:
+        """End `run`, and let go whoever waits."""
+        with self._changed:
+            self._is_over = True
+            self._changed.notify_all()
+
+    def farewell(self) -> None:
+        """Note that nothing is served here any more: once `run` has ended, and the server with it."""
         try:
-            self._note({}, self._control.state())
+            self._note({name: {} for name in self._control.state().models})
         except PenstockError as error:
             _LOG.warning("that this machine stops is not in the history: %s", error)
 
     def decide(self) -> Wanted:
-        """Write `routing.json` anew if the state asks for it. Raises ControlError."""
-        state = self._control.state()
-        paths = {name: self._paths(model) for name, model in state.models.items()}
-        wanted = wanted_of(
-            state, paths, before=self._wanted, default_model=self._default_model, kept=self._kept, node=self._node
-        )
-        is_new = (wanted.table, wanted.paths) != (self._wanted.table, self._wanted.paths)
-        if is_new:
-            write_wanted(self._home, wanted)
-            self._wanted = wanted
-            if self._tell is not None:
-                self._tell(wanted.revision)
-        with self._changed:
-            self._decided = state.revision
-        self._look()
-        return self._wanted
+        """Write `routing.json` anew if the state asks for it. Raises ControlError, and OSError as writing a file does."""
+        with self._deciding:
+            state, served = self._control.state(), self._served
+            paths = {name: self._paths(state, model, served) for name, model in state.models.items()}
+            wanted = wanted_of(
+                state,
+                paths,
+                before=served or self._wanted,
+                default_model=self._node.default_model,
+                kept=self._node.kept,
+                node=self._node.name,
+            )
+            is_same = (wanted.table, wanted.paths) == (self._wanted.table, self._wanted.paths)
+            if is_same and not self._is_again:
+                wanted = self._wanted
+            else:  # it may change while the state does not, as when the repository is there again
+                revision = max(state.revision, self._wanted.revision + 1)
+                wanted = msgspec.structs.replace(wanted, revision=revision)
+                write_wanted(self._node.home, wanted)
+            with self._changed:
+                self._wanted, self._decided, self._is_again = wanted, state.revision, False
+                self._awaited = {name: self._missing(model, paths[name]) for name, model in state.models.items()}
+                self._look()
+            self._pass_on()
+            return wanted
 
     def stands(self, revisions: Mapping[int, int], failures: Mapping[str, str]) -> None:
-        """The supervisor tells which revision each worker serves, and by `name/version` what could not be loaded."""
-        for key, why in failures.items():
-            name, _, number = key.rpartition("/")
-            self._refuse(name, int(number), why)
+        """The supervisor tells which `routing.json` each worker serves, and by `name/version` what could not be loaded.
+
+        Does no IO.
+        """
         with self._changed:
             self._revisions = dict(revisions)
-        self._look()
+            if max(revisions.values(), default=0) >= self._wanted.revision:  # else they are of an older one
+                for key, why in failures.items():
+                    self._refuse(*_version_of(key), why)
+            self._look()
         self.wake()
 
-    def wait(self, revision: int, within_s: float) -> list[str]:
-        """Wait until all workers serve the state of `revision`: those that do not; empty when all do."""
+    def wait(self, revision: int, within_s: float, names: Collection[str]) -> list[str]:
+        """Wait until all workers serve the state of `revision`, as far as these models go: those that do not, or why it
+        cannot be; empty when all do. Without a server, only write `routing.json`.
+        """
         if self._tell is None:
-            return ["no server runs here"]
+            return [NO_SERVER] if self._converge() else [NO_SERVER, self._said]
         until_s = time.monotonic() + within_s
+        aim: int | None = None
         self.wake()
         with self._changed:
-            while self._covered < revision and (left_s := until_s - time.monotonic()) > 0:
+            while True:
+                aim = self._aim(revision, names) if aim is None else aim
+                if aim is not None and self._is_at(aim):
+                    return []
+                left_s = until_s - time.monotonic()
+                if self._is_over or left_s <= 0:
+                    return [STOPPING] if self._is_over else self._lagging(revision, aim, names)
                 self._changed.wait(left_s)
-            if self._covered >= revision:
-                return []
-            lagging = [f"worker {number}" for number, at in self._revisions.items() if at < self._wanted.revision]
-            return lagging or ["the controller, which has yet to fetch and try what is wanted"]
 
     def unfit(self, name: str, number: int) -> str | None:
         """Why a version that is wanted is not served here; None if nothing speaks against it."""
-        found = self._unfit.get((name, number))
-        return None if found is None else found[1]
+        unfit = self._shelf.unfit(name, number)
+        return None if unfit is None else unfit.why
 
-    def note_serving(self) -> None:
-        """Put into the history what all workers serve now, where that is new. Raises StateUnavailable."""
+    def try_again(self, name: str) -> None:
+        """Somebody asks for what the state says already: versions of the model that were found unfit get another try."""
         with self._changed:
-            is_settled, table = self._is_settled(), self._wanted.table
-        if is_settled:
-            self._note({name: routes.aliases for name, routes in table.models.items()}, self._control.state())
+            self._forgive(name, self._decided + 1)
+            self._awaited[name] = ["the controller, which has yet to try again"]
+        self.wake()
 
-    def _note(self, serving: Mapping[str, Mapping[str, int]], state: State) -> None:
-        for name, model in state.models.items():
-            before, now = model.serving.get(self._node, {}), dict(serving.get(name, {}))
-            if before != now:
-                self._control.note(name, Serving(node=self._node, before=before, after=now), PENSTOCK)
+    def _converge(self) -> bool:
+        """One round; False when it failed, which is logged once."""
+        try:
+            self._say_failures()
+            self._begin()
+            self.decide()
+            self._note_serving()
+        except (ControlError, OSError) as error:  # what is served goes on
+            if self._said != str(error):
+                _LOG.error("this machine cannot follow the wanted state: %s; it is tried again", error)
+            self._said = str(error)
+            return False
+        if self._said:
+            _LOG.info("this machine follows the wanted state again")
+            self._said = ""
+        return True
 
-    def _paths(self, model: ModelState) -> dict[int, str]:
-        """Where the wanted versions of a model lie, those that can be served here."""
-        moved_at = last_move(self._control.events(), model.name)
-        found = {}
-        for number in wanted_versions(model, self._kept, self._wanted, self._node):
-            since, _ = self._unfit.get((model.name, number), (0, ""))
-            if since and since >= moved_at:
-                continue
-            self._unfit.pop((model.name, number), None)
-            why = self._tries.tried(model, number)
-            if why is None:
-                found[number] = str(self._bundles.local(model.version(number).published.seal))
-            else:
-                _LOG.error("%s: %s", model.name, why)
-                self._unfit[model.name, number] = (moved_at, why)
-        return found
+    def _begin(self) -> None:
+        """Once: what the history says to be served here, and was by a server that ended without a word, has ended."""
+        since = self._node.serves_since
+        if self._has_begun:
+            return
+        if since is not None:
+            spoken = [event for event in self._control.events() if _is_of(event.change, self._node.name)]
+            if spoken and spoken[-1].at < since:
+                self._note({name: {} for name in self._control.state().models})
+        self._has_begun = True
+
+    def _forgive(self, name: str, moved_at: int) -> None:
+        """Versions found unfit before get another try; workers that could not load them are told again."""
+        table = self._wanted.table.models.get(name)
+        forgiven = self._shelf.forgive(name, moved_at)
+        self._is_again |= table is not None and any(number in table.versions for number in forgiven)
+
+    def _paths(self, state: State, model: ModelState, served: Wanted | None) -> dict[int, str]:
+        """Where the versions of a model lie that can be served here."""
+        self._forgive(model.name, max((event.revision for event in model.moved.values()), default=0))
+        numbers = wanted_versions(model, self._node.kept, served or self._wanted, self._node.name)
+        shelved = {number: self._shelf.path(model, number, state.revision) for number in numbers}
+        found = {number: path for number, path in shelved.items() if path is not None}
+        # What all workers have served is not taken from them because one that has come since cannot load it; nor is what
+        # some of them serve, while there is nothing else.
+        if served is not None:
+            found = {**_answering(served, model), **found}
+        return found or _answering(self._wanted, model)
+
+    def _missing(self, model: ModelState, paths: Mapping[int, str]) -> list[str]:
+        return [
+            self._shelf.awaited(model.name, number)
+            for number in sorted(set(model.aliases.values()))
+            if number not in paths and self._shelf.unfit(model.name, number) is None
+        ]
+
+    def _pass_on(self) -> None:
+        """Tell the supervisor of a `routing.json` that workers do not serve, be it of a command that ran without us."""
+        with self._changed:
+            revision = self._wanted.revision
+            is_news = self._told < revision and not self._is_at(revision)
+        if is_news and self._tell is not None and self._tell(revision):
+            self._told = revision
 
     def _refuse(self, name: str, number: int, why: str) -> None:
-        if (name, number) in self._unfit:
+        """A version of the table failed in a worker; the lock is held."""
+        table = self._wanted.table.models.get(name)
+        if table is None or number not in table.versions:
             return
-        _LOG.error("%s: version %d cannot be served here: %s", name, number, why)
-        try:
-            moved_at = last_move(self._control.events(), name)
-            self._control.note(name, Tried(version=number, node=self._node, why=why), PENSTOCK)
-        except ControlError as error:
-            _LOG.error("that is not in the history: %s", error)
-            moved_at = self._decided
-        self._unfit[name, number] = (moved_at, f"version {number} cannot be served here: {why}")
+        told = f"version {number} cannot be served here: {why}"
+        if self._shelf.refuse(name, number, Unfit(self._decided, told)):
+            _LOG.error("%s: %s", name, told)
+            self._unsaid.append((name, Tried(version=number, node=self._node.name, why=why)))
+
+    def _say_failures(self) -> None:
+        while self._unsaid:
+            name, tried = self._unsaid[0]
+            self._control.note(name, tried, PENSTOCK)
+            self._unsaid.pop(0)
+
+    def _is_at(self, revision: int) -> bool:
+        """Whether all workers serve a `routing.json` or a later one; not before there are any. The lock is held."""
+        return bool(self._revisions) and min(self._revisions.values()) >= revision
 
     def _look(self) -> None:
+        """Something has changed that somebody may wait for; the lock is held."""
+        if self._is_at(self._wanted.revision):
+            self._served = self._proven()
+        self._changed.notify_all()
+
+    def _proven(self) -> Wanted:
+        """What is wanted, once all workers have applied it; of a model that some cannot answer by it, what was before."""
+        routes, paths, last = {}, {}, self._served
+        for name, wanted in self._wanted.table.models.items():
+            is_whole = all(self._shelf.unfit(name, number) is None for number in wanted.aliases.values())
+            source = self._wanted if is_whole else last
+            if source is not None and name in source.table.models:
+                routes[name], paths[name] = source.table.models[name], source.paths[name]
+        return Wanted(self._wanted.revision, RoutingTable(routes, self._wanted.table.default_model), paths)
+
+    def _note_serving(self) -> None:
         with self._changed:
-            if self._is_settled() and self._covered < self._decided:
-                self._covered = self._decided
-                self._changed.notify_all()
+            served = self._served if self._is_at(self._wanted.revision) else None
+        if served is not None:
+            tables = served.table.models
+            names = self._control.state().models
+            self._note({name: tables[name].aliases if name in tables else {} for name in names})
 
-    def _is_settled(self) -> bool:
-        """Whether all workers serve what is wanted; not before there are any."""
-        return bool(self._revisions) and min(self._revisions.values()) >= self._wanted.revision
+    def _note(self, serving: Mapping[str, Mapping[str, int]]) -> None:
+        """Put into the history what is served here now, where that is new. Raises ControlError."""
+        node, models = self._node.name, self._control.state().models
+        for name, aliases in serving.items():
+            before = models[name].serving.get(node, {})
+            if before != aliases:
+                self._control.note(name, Serving(node=node, before=before, after=dict(aliases)), PENSTOCK)
+
+    def _aim(self, revision: int, names: Collection[str]) -> int | None:
+        """The `routing.json` that brings the state of `revision`; None while it is not written. The lock is held."""
+        is_awaited = any(self._awaited.get(name) for name in names)
+        return self._wanted.revision if self._decided >= revision and not is_awaited else None
+
+    def _lagging(self, revision: int, aim: int | None, names: Collection[str]) -> list[str]:
+        if self._decided < revision:
+            return [f"the controller, which has yet to read the state{f': {self._said}' if self._said else ''}"]
+        if aim is None:
+            return [why for name in sorted(names) for why in self._awaited.get(name, [])]
+        lagging = [f"worker {number}" for number, at in sorted(self._revisions.items()) if at < aim]
+        return lagging or ["the workers, of which none answers yet"]
 
 
-def last_move(events: list[Event], name: str) -> int:
-    """The revision at which an alias of the model was moved last; 0 before."""
-    moves = (event.revision for event in reversed(events) if event.model == name and isinstance(event.change, Moved))
-    return next(moves, 0)
+def _answering(served: Wanted, model: ModelState) -> dict[int, str]:
+    """Where the versions lie that aliases of a model answer by, those that the state still means by these numbers."""
+    routes = served.table.models.get(model.name)
+    if routes is None:
+        return {}
+    return {
+        number: served.paths[model.name][number]
+        for number in routes.aliases.values()
+        if number in model.present and model.versions[number].published.digest == routes.versions[number]
+    }
+
+
+def _version_of(key: str) -> tuple[str, int]:
+    name, _, number = key.rpartition("/")
+    return name, int(number)
+
+
+def _is_of(change: object, node: str) -> bool:
+    return isinstance(change, Serving) and change.node == node

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from penstock.control.aliases import alias_of
 from penstock.control.answers import (
     ApplyAnswer,
     GarbageAnswer,
@@ -31,13 +32,12 @@ class LocalOperations:
     """`Operations` on the state and the repository themselves. Thread-safe."""
 
     def __init__(
-        self, control: Control, convergence: Convergence, upkeep: Upkeep, *, apply_s: float, node: str
+        self, control: Control, convergence: Convergence, upkeep: Upkeep, *, apply_s: float
     ) -> None:
         self._control = control
         self._convergence = convergence
         self._upkeep = upkeep
         self._apply_s = apply_s
-        self._node = node
 
     def publish(self, bundle: Path, by: By, alias: str | None = None) -> PublishAnswer:
         """Make a bundle the next version of its model, and wait until it is served if it is to be."""
@@ -51,7 +51,7 @@ class LocalOperations:
 
     def move(self, model: str, alias: str, version: int | None, by: By) -> MoveAnswer:
         """Give an alias to a version, or take it away, and wait until the workers have applied it."""
-        return self._answer(model, self._control.move(model, alias, version, by), alias)
+        return self._answer(model, self._control.move(model, alias, version, by), alias_of(alias) or alias)
 
     def rollback(self, model: str, by: By) -> MoveAnswer:
         """Make the champion before this one the champion again, and wait as `move` does."""

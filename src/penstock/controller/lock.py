@@ -12,29 +12,30 @@ from typing import Final
 
 import msgspec
 
-from penstock.errors import ControlError
-
 LOCK_FILE: Final = "control.lock"
 ADDRESS_FILE: Final = "control.json"
-_AGAIN_S: Final = 0.05
+AGAIN_S: Final = 0.05
 
 
 class Address(msgspec.Struct, frozen=True):
-    """Where the controller that holds the lock answers, and its process id."""
+    """Where the controller that holds the lock answers, its process id, and that of the server that it belongs to."""
 
     url: str
     pid: int
+    server_pid: int
 
 
 @contextlib.contextmanager
 def locked(home: Path, wait_s: float = 0.0) -> Iterator[bool]:
-    """Hold the lock of `home`, which is made if it is not there; False where another process still holds it in the end."""
+    """Hold the lock of `home`, which is made if it is not there; False where another process still holds it in the end:
+    at once, if that is the controller of a server that runs.
+    """
     until_s = time.monotonic() + wait_s
     home.mkdir(parents=True, exist_ok=True)
     handle = os.open(home / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        while not (is_ours := _taken(handle)) and time.monotonic() < until_s:
-            time.sleep(_AGAIN_S)
+        while not (is_ours := _taken(handle)) and time.monotonic() < until_s and answering(home) is None:
+            time.sleep(AGAIN_S)
         yield is_ours
     finally:
         os.close(handle)
@@ -55,12 +56,25 @@ def write_address(home: Path, address: Address) -> None:
     partial.replace(home / ADDRESS_FILE)
 
 
-def read_address(home: Path) -> Address:
-    """Where the controller of `home` answers. Raises ControlError if it does not say."""
+def remove_address(home: Path) -> None:
+    """Say that no controller answers any more; only whoever holds the lock does."""
+    (home / ADDRESS_FILE).unlink(missing_ok=True)
+
+
+def answering(home: Path) -> Address | None:
+    """Where the controller of `home` answers; None if there is none, or if it or its server has ended."""
     try:
-        return msgspec.json.decode((home / ADDRESS_FILE).read_bytes(), type=Address)
-    except (OSError, msgspec.DecodeError) as error:
-        raise ControlError(
-            f"another process holds {home / LOCK_FILE} and does not say where it answers: wait until the other command "
-            "has ended, or the server has started"
-        ) from error
+        address = msgspec.json.decode((home / ADDRESS_FILE).read_bytes(), type=Address)
+    except (OSError, msgspec.DecodeError):
+        return None
+    return address if _is_alive(address.pid) and _is_alive(address.server_pid) else None
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True

@@ -17,16 +17,20 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Final
 
+import msgspec
 import uvicorn
 
 from penstock.address import listen, require_safe_address, url_of
 from penstock.controller.api import api_of
 from penstock.controller.assemble import Plane, control_plane
-from penstock.controller.lock import Address, locked, write_address
+from penstock.controller.convergence import Convergence
+from penstock.controller.lock import LOCK_FILE, Address, locked, remove_address, write_address
 from penstock.controller.watch import watchers
+from penstock.controller.webhooks import couriers
 from penstock.errors import PenstockError
 from penstock.logs import set_up_logs
 from penstock.settings import Settings
@@ -34,31 +38,60 @@ from penstock.workers import channel
 from penstock.workers.channel import Apply, Failed, Govern, Governs, Leave, Standing
 
 _LOG = logging.getLogger("penstock")
-_LOCK_S = 10.0
+_LOCK_S: Final = 10.0
+_END_S: Final = 3.0
 
 
-async def attend(end: socket.socket, plane: Plane, server: uvicorn.Server, listener: socket.socket) -> None:
-    """Hear the supervisor and answer the control API until told to leave."""
+class Api(uvicorn.Server):
+    """The control API, stopped by the supervisor and by no signal."""
+
+    def __init__(self, plane: Plane, settings: Settings) -> None:
+        super().__init__(
+            uvicorn.Config(
+                api_of(plane.operations, settings),
+                access_log=False,
+                log_config=None,
+                lifespan="off",
+                server_header=False,
+                ws="none",
+                timeout_graceful_shutdown=int(_END_S),
+            )
+        )
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """None of them: the main function has set what they do."""
+        yield
+
+
+async def attend(end: socket.socket, convergence: Convergence, api: Api, listener: socket.socket) -> None:
+    """Hear the supervisor and answer the control API until told to leave, or the supervisor is gone."""
+    loop = asyncio.get_running_loop()
 
     def hear() -> None:
-        while True:
-            try:
-                message = channel.received_by_controller(end)
-            except BlockingIOError:
-                return
-            except OSError:
-                message = None
-            match message:
-                case Standing():
-                    plane.convergence.stands(message.revisions, message.failures)
-                case Leave() | None:
-                    asyncio.get_running_loop().remove_reader(end)
-                    server.should_exit = True
-                    return
+        message = _heard(end)
+        while isinstance(message, Standing):
+            convergence.stands(message.revisions, message.failures)
+            message = _heard(end)
+        if isinstance(message, Leave):
+            loop.remove_reader(end)
+            convergence.end()
+            api.should_exit = True
 
-    asyncio.get_running_loop().add_reader(end, hear)
+    loop.add_reader(end, hear)
     hear()
-    await server.serve(sockets=[listener])
+    await api.serve(sockets=[listener])
+
+
+def _heard(end: socket.socket) -> Standing | Govern | Leave | None:
+    """What the supervisor says; None for nothing yet. One that is gone lets us leave."""
+    try:
+        return channel.received_by_controller(end) or Leave()
+    except BlockingIOError:
+        return None
+    except (OSError, msgspec.DecodeError) as error:
+        _LOG.error("the supervisor cannot be heard any more: %s", error)
+        return Leave()
 
 
 def govern(end: socket.socket, told: Govern) -> None:
@@ -68,43 +101,35 @@ def govern(end: socket.socket, told: Govern) -> None:
     require_safe_address(settings.control)
     with contextlib.ExitStack() as stack:
         if not stack.enter_context(locked(home, _LOCK_S)):
-            raise PenstockError(f"another server or command holds the home {home}: a home has one controller at a time")
+            raise PenstockError(
+                f"another server or command holds {home / LOCK_FILE}: a home has one server; end the other one, or give "
+                "this one a home of its own"
+            )
         plane = stack.enter_context(
-            control_plane(settings, tell=lambda revision: _tell(end, revision))
+            control_plane(settings, tell=lambda revision: channel.send(end, Apply(revision)), serves_since=told.began_at)
         )
         listener = stack.enter_context(listen(settings.control))
         url = url_of(listener)
-        write_address(home, Address(url, os.getpid()))
-        for work in (plane.convergence.run, *watchers(settings, plane)):
-            threading.Thread(target=work, daemon=True, name=getattr(work, "__qualname__", "watch")).start()
+        write_address(home, Address(url, os.getpid(), os.getppid()))
+        stack.callback(remove_address, home)
+        api = Api(plane, settings)
+        converging = _started(plane.convergence.run)
+        posts = couriers(settings, plane.store)
+        for work in (*watchers(settings, plane), *(courier.run for courier in posts)):
+            _started(work)
         channel.send(end, Governs(url))
-        asyncio.run(attend(end, plane, _server(settings, plane), listener))
-        plane.convergence.stop()
+        asyncio.run(attend(end, plane.convergence, api, listener))
+        for courier in posts:
+            courier.stop()
+        converging.join(_END_S)
+        plane.convergence.farewell()
 
 
-def _server(settings: Settings, plane: Plane) -> uvicorn.Server:
-    config = uvicorn.Config(
-        api_of(plane.operations, settings),
-        access_log=False,
-        log_config=None,
-        lifespan="off",
-        server_header=False,
-        ws="none",
-        timeout_graceful_shutdown=5,
-    )
-    return _Told(config)
-
-
-class _Told(uvicorn.Server):
-    """uvicorn, stopped by the supervisor and by no signal."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-def _tell(end: socket.socket, revision: int) -> None:
-    channel.send(end, Apply(revision))
+def _started(work: Callable[[], None]) -> threading.Thread:
+    """`work`, under way in a thread that does not keep the process."""
+    thread = threading.Thread(target=work, daemon=True, name=getattr(work, "__qualname__", "work"))
+    thread.start()
+    return thread
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ from typing import Final, TypeAlias
 
 from penstock.bundle.bundle import Bundle
 from penstock.bundle.importers.apart import Limits, carry_out_apart
+from penstock.bundle.importers.founding_names import MODEL_FILE, SCHEMA_FILE
 from penstock.bundle.importers.order import Kind, Order, Progress
 from penstock.errors import PackRefused
 
@@ -22,7 +23,6 @@ IMPORTERS: Final[dict[Kind, str]] = {
 }
 """One importer per kind of source; its libraries are imported when it is used."""
 
-FOUNDING_SCHEMA: Final = "feature_schema.yaml"
 MLMODEL: Final = "MLmodel"
 
 
@@ -50,11 +50,11 @@ def kind_of(path: Path) -> Kind:
     names = {entry.name for entry in path.iterdir()}
     if MLMODEL in names:
         return "mlflow"
-    if names & {FOUNDING_SCHEMA, "model.pkl"}:
+    if names & {SCHEMA_FILE, MODEL_FILE}:
         return "founding"
     raise PackRefused(
         str(path),
-        f"expected a folder with {MLMODEL} (MLflow) or with model.pkl and {FOUNDING_SCHEMA}, found "
+        f"expected a folder with {MLMODEL} (MLflow) or with {MODEL_FILE} and {SCHEMA_FILE}, found "
         + (", ".join(sorted(names)[:5]) or "nothing"),
         "Name the model's own file or folder",
     )

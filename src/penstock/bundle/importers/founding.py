@@ -20,15 +20,8 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder
 
 from penstock.bundle.bundle import Bundle
-from penstock.bundle.importers.founding_folder import (
-    ENCODERS_FILE,
-    MODEL_FILE,
-    SCALER_FILE,
-    SCHEMA_FILE,
-    FoundingField,
-    FoundingFolder,
-    read_folder,
-)
+from penstock.bundle.importers.founding_folder import FoundingField, FoundingFolder, read_folder
+from penstock.bundle.importers.founding_names import ENCODERS_FILE, MODEL_FILE, SCALER_FILE, SCHEMA_FILE
 from penstock.bundle.importers.founding_sample import made_up_rows
 from penstock.bundle.importers.order import Order, Progress
 from penstock.bundle.importers.tables import holdout_of, sample_of

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, TypeVar
 import msgspec
 import yaml
 
+from penstock.bundle.importers.founding_names import ENCODERS_FILE, MODEL_FILE, SCALER_FILE, SCHEMA_FILE
 from penstock.bundle.importers.order import Order
 from penstock.bundle.importers.unpickle import unpickle
 from penstock.bundle.provenance import digest_of
@@ -20,10 +21,6 @@ from penstock.errors import PackRefused
 
 T = TypeVar("T")
 
-SCHEMA_FILE: Final = "feature_schema.yaml"
-MODEL_FILE: Final = "model.pkl"
-ENCODERS_FILE: Final = "encoders.pkl"
-SCALER_FILE: Final = "scaler.pkl"
 _CONFIG_FILE: Final = "config.yaml"
 _EVALUATION_FILE: Final = "evaluation.json"
 

@@ -25,9 +25,8 @@ from penstock.bundle.manifest import manifest_of
 from penstock.errors import PenstockError, SettingsError
 from penstock.loading import load_model, next_version, remote_model, resident_bytes
 from penstock.notify import NOBODY, READY, STOPPING, Notify
-from penstock.routing import FallbackOptions, listed
+from penstock.routing import listed
 from penstock.runtime import Fallback, Host, Limits, RemoteModel, ResponseCache, Version
-from penstock.schema.prediction import Prediction
 from penstock.server.curl import curl_line
 from penstock.server.http.asgi import HttpApp
 from penstock.server.http.connection import Http1
@@ -162,8 +161,10 @@ def _host(settings: Settings, models: Sequence[Version], measures: Measures, cac
         default_model=settings.server.default_model,
         on_run=measures.ran,
         on_swap=cache.clear if cache is not None else lambda: None,
-        limits=Limits(limits.queue_rows, limits.breaker_failures, limits.breaker_open_s),
-        fallbacks={name: _fallback(given) for name, given in settings.fallback.items()},
+        limits=Limits(
+            limits.queue_rows, limits.breaker_failures, limits.breaker_open_s, settings.models.memory_bytes
+        ),
+        fallbacks={name: Fallback.of(given) for name, given in settings.fallback.items()},
         registry=measures.registry,
     )
     for name, given in settings.fallback.items():
@@ -175,12 +176,6 @@ def _host(settings: Settings, models: Sequence[Version], measures: Measures, cac
                 f"fallback.{name} names version {given.version}, but the versions are {listed(routes.versions)}"
             )
     return host
-
-
-def _fallback(given: FallbackOptions) -> Fallback:
-    constant = given.prediction
-    prediction = None if constant is None else Prediction(**msgspec.structs.asdict(constant))
-    return Fallback(given.kind, prediction, given.version)
 
 
 def served(models: Sequence[Version], url: str) -> list[Served]:

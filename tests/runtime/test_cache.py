@@ -105,11 +105,11 @@ def test_values_of_other_types_never_share_an_answer(one: object, other: object)
     assert is_same is (cache.keys(VERSIONS["sha256:a"], [one]) == cache.keys(VERSIONS["sha256:a"], [other]))
 
 
-def test_the_requested_outputs_are_part_of_the_key() -> None:
-    """An answer of one output is not the answer of another."""
+def test_the_decision_is_part_of_the_key() -> None:
+    """Answers of one content whose labels were decided otherwise are others."""
     cache = ResponseCache(entries=9, max_bytes=1 << 20, ttl_s=1)
-    keys = [cache.keys(VERSIONS["sha256:a"], [1], outputs) for outputs in ((), ("label",), ("label", "value"))]
-    assert 3 == len({key for [key] in keys})
+    keys = [cache.keys(VERSIONS["sha256:a"], [1], decided) for decided in (b"", b"{\"threshold\":0.4}")]
+    assert 2 == len({key for [key] in keys})
 
 
 @pytest.mark.parametrize("rows", [[1] * (MOST_ROWS + 1), [2**70]])

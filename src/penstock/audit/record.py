@@ -35,7 +35,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
     - `input`: the final features: a list of row structs (encoded under their field names). `raw`: what the caller
       sent, only where it differs. Both as `Masker` returns them. `undeclared`: values dropped because the schema
       does not know their field.
-    - `outputs`, `decision`: what was answered.
+    - `outputs`: what was answered. `decision`: the rule by which its labels were decided, where there is one.
     - `body_bytes`, `body_sha256`: a body that could not be read, as length and hash only.
     - `trace_id`: of the caller's trace, where its `traceparent` names one.
     - `fallback`: what answered in place of the model, and why. `cached`: the response cache answered.
@@ -100,17 +100,18 @@ class Answered(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     trace_id: str | None = None
 
 
-class _Opening(msgspec.Struct, frozen=True):
+class _Opening(msgspec.Struct, frozen=True, omit_defaults=True):
     kind: str
     model: str
     version: int
     digest: str
     protocol: str
+    decision: Content = None
 
 
-def opening_of(*, model: str, version: int, digest: str, protocol: str) -> bytes:
+def opening_of(*, model: str, version: int, digest: str, protocol: str, decision: Content = None) -> bytes:
     """What the records of all answers of one version by one protocol have in common, encoded once for `Answered`."""
-    return _encoder.encode(_Opening("prediction", model, version, digest, protocol))[1:-1] + b","
+    return _encoder.encode(_Opening("prediction", model, version, digest, protocol, decision))[1:-1] + b","
 
 
 _encoder = msgspec.json.Encoder()

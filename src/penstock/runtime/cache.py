@@ -34,8 +34,8 @@ class _Entry(NamedTuple):
 class ResponseCache:
     """Bounded by entries and bytes: the one not used for longest goes first. An entry lasts for `ttl_s`.
 
-    The key is the content digest, the row with its types (MessagePack tells 1 from 1.0 and from true) and the requested
-    outputs. Used on one event loop; not thread-safe.
+    The key is the content digest, the decision, and the row with its types (MessagePack tells 1 from 1.0 and from true).
+    Used on one event loop; not thread-safe.
     """
 
     def __init__(
@@ -61,16 +61,16 @@ class ResponseCache:
     def __len__(self) -> int:
         return len(self._kept)
 
-    def keys(self, version: Version, rows: Sequence[Any], outputs: Sequence[str] = ()) -> list[bytes]:
+    def keys(self, version: Version, rows: Sequence[Any], decided: bytes = b"") -> list[bytes]:
         """One key a row; none for a call that is not looked up (too many rows, or a value that has no canonical form).
 
-        `outputs` are the requested ones, where not all are.
+        `decided` tells apart answers of one content whose labels were decided otherwise.
         """
         if len(rows) > MOST_ROWS:
             return []
-        digest, wanted = version.digest.encode(), ",".join(outputs).encode()
+        digest = version.digest.encode()
         try:
-            return [b"%b %b %b" % (digest, wanted, _pack(row)) for row in rows]
+            return [b"%b %b %b" % (digest, decided, _pack(row)) for row in rows]
         except (TypeError, OverflowError, UnicodeEncodeError):
             return []
 

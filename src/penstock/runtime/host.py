@@ -56,7 +56,7 @@ class Host:
         self._broken = registry.gauge(
             "penstock_breaker_open", "Workers whose circuit breaker of the version is open.", _BY_VERSION
         )
-        self._loaded = registry.gauge("model_loaded", "Workers that have the version in memory.", _BY_VERSION)
+        self._loaded = registry.gauge("model_loaded", "Workers that serve the version from memory.", _BY_VERSION)
         self._failed = registry.gauge(
             "penstock_version_failed", "Workers that want the version and could not load it.", _BY_VERSION
         )

@@ -43,7 +43,6 @@ class Measures:
             "model_batch_rows", "Rows of a run.", ("model", "version"),
             buckets=ROWS_BUCKETS,
         )  # fmt: skip
-        self._loaded = registry.gauge("model_loaded", "Workers that serve the version.", ("model", "version"))
         self._load_seconds = registry.peak(
             "model_load_duration_seconds", "Time to verify, load and prove a version.", ("model", "version")
         )
@@ -59,10 +58,8 @@ class Measures:
         ] = {}  # total, queue, run, rows
 
     def loaded(self, model: Version, took_s: float) -> None:
-        """Note a loaded version."""
-        labels = {"model": model.name, "version": str(model.version)}
-        self._loaded.child(**labels).set(1)
-        self._load_seconds.child(**labels).set(took_s)
+        """Note how long a version took to load."""
+        self._load_seconds.at(model.labels).set(took_s)
 
     def load_failed(self, name: str, version: int) -> None:
         """Note a version that could not be loaded."""

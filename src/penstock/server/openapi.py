@@ -27,7 +27,8 @@ class ModelDoc(msgspec.Struct, frozen=True, kw_only=True):
     """What the document says of one model.
 
     `row_schema` is a JSON Schema (2020-12) of one row, an object with `properties`, without references; `example` is
-    a row that fits it. Both are of the version that a call without version gets. `description` is shown as plain text.
+    a row that fits it. Both are of the version that a call without version gets. `optional` are the outputs that an answer
+    may lack: where a person is to decide. `description` is shown as plain text.
     """
 
     name: str
@@ -36,6 +37,7 @@ class ModelDoc(msgspec.Struct, frozen=True, kw_only=True):
     row_schema: Json
     example: Json
     outputs: OutputSpec
+    optional: frozenset[str] = frozenset()
     description: str = ""
 
 
@@ -46,7 +48,7 @@ def openapi_document(models: Sequence[ModelDoc], version: str) -> Json:
     schemas: Json = {**shared.SCHEMAS, **_OTHERS, **_schemas_of("any", _ANY_ROW, _prediction(None))}
     paths: Json = {}
     for model in models:
-        schemas |= _schemas_of(model.name, model.row_schema, _prediction(model.outputs))
+        schemas |= _schemas_of(model.name, model.row_schema, _prediction(model.outputs, model.optional))
         paths[f"/v1/models/{model.name}/predict"] = {"post": _model_operation(model)}
     only = models[0] if len(models) == 1 else None
     return {
@@ -103,8 +105,8 @@ def _columns(row: Json) -> Json:
     return columns
 
 
-def _prediction(outputs: OutputSpec | None) -> Json:
-    """The schema of one prediction; without `outputs`, that of any model's."""
+def _prediction(outputs: OutputSpec | None, optional: frozenset[str] = frozenset()) -> Json:
+    """The schema of one prediction, `optional` members of which may be absent; without `outputs`, of any model's."""
     number: Json = {"type": "number"}
     if outputs is None:
         numbers = {"type": "object", "additionalProperties": number}
@@ -123,7 +125,8 @@ def _prediction(outputs: OutputSpec | None) -> Json:
         members["value"] = number
     if "values" in outputs.names:
         members["values"] = _object(**dict.fromkeys(outputs.targets, number))
-    return _object(**members)
+    required = [name for name in members if name not in optional]
+    return {"type": "object", "properties": members, "required": required}
 
 
 def _model_operation(model: ModelDoc) -> Json:

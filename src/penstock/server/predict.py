@@ -26,6 +26,7 @@ from penstock.errors import (
     RecordFailed,
     SchemaViolation,
 )
+from penstock.routing import Decision
 from penstock.runtime import Host, ResponseCache, Results, Served, Ticket, Timing, Took
 from penstock.schema.prediction import Prediction
 from penstock.server.call import Call, Covered, Face, NamesOutputs, Reply, Spoken
@@ -176,7 +177,13 @@ class Predict:
     def _speak(self, face: Face, served: Served) -> Spoken:
         """Make what a protocol needs of a loaded version, at its first call."""
         model = served.model
-        opening = opening_of(model=model.name, version=model.version, digest=model.digest, protocol=face.name)
+        opening = opening_of(
+            model=model.name,
+            version=model.version,
+            digest=model.digest,
+            protocol=face.name,
+            decision=served.decision,
+        )
         if isinstance(face, NamesOutputs):
             read = face.reader_for(model.check, self._max_rows, model.bundle.outputs)
         else:
@@ -187,7 +194,7 @@ class Predict:
 
     def _recall(self, call: Call, served: Served, cache: ResponseCache) -> bool:
         """Answer from the cache, if all rows are there."""
-        keys = call.cache_keys = cache.keys(served.model, call.rows)
+        keys = call.cache_keys = cache.keys(served.model, call.rows, served.decided)
         found = cache.find(served.model, keys) if keys else None
         if found is None:
             return False
@@ -308,6 +315,7 @@ class Predict:
             raw=raw,
             undeclared=undeclared,
             outputs=msgspec.Raw(reply.encoded) if failure is None else None,
+            decision=_decision(call),
             violations=tuple(failure.violations) if isinstance(failure, SchemaViolation) else (),
             body_bytes=None if unread is None else len(unread),
             body_sha256=hashlib.sha256(call.body).hexdigest() if is_hashed else None,
@@ -319,6 +327,13 @@ class Predict:
             fallback=reply.fallback,
             cached=reply.is_cached,
         )
+
+
+def _decision(call: Call) -> Decision | None:
+    """The rule by which the labels of an answer were decided; a constant, or an abstention, is decided by none."""
+    reply = call.reply
+    is_declared = reply.fallback is not None and reply.fallback.kind != "version"
+    return None if call.served is None or reply.failure is not None or is_declared else call.served.decision
 
 
 _BUG = "something went wrong inside the server; the operator finds it in the log under request id {}"

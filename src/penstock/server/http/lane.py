@@ -76,7 +76,7 @@ class Lane:
         self._heads: dict[bytes, Head] = {}
         self._defaults: Headers = []
         self._encoded_defaults = b""
-        self._openings: dict[Version, bytes] = {}
+        self._openings: dict[bytes, bytes] = {}  # by identity: a version that is served no more must be freed
 
     def call(self, url: bytes, headers: Headers, length: bytes) -> LaneCall | None:
         """The call of a POST to `url`, if it is a plain prediction whose stated `length` fits the lane."""
@@ -150,7 +150,7 @@ class Lane:
         body = None
         is_plain = reply.failure is None and reply.fallback is None and not reply.is_cached and call.client_id is None
         if is_plain and call.keep_alive and model is not None:
-            opening = self._openings.get(model) or self._open(model)
+            opening = self._openings.get(model.identity) or self._open(model)
             body = call.face.answer(call)
             if not reply.headers:
                 return _ANSWER % (opening, reply.request_id.encode(), len(body), body)
@@ -166,7 +166,7 @@ class Lane:
         """The head of a plain answer of `model`, up to what differs from call to call."""
         headers = [(b"content-type", b"application/json"), *version_headers(model)]
         opening = STATUS_LINE[200] + self._encoded_defaults + _lines(headers)
-        self._openings[model] = opening
+        self._openings[model.identity] = opening
         return opening
 
 

@@ -12,12 +12,13 @@ from typing import Any
 import msgspec
 
 from penstock.errors import NotReady
-from penstock.routing import CHAMPION, RoutingTable
-from penstock.runtime import Host, Version
-from penstock.schema.json_schema import example_row, json_schema
+from penstock.routing import RoutingTable
+from penstock.runtime import Host
+from penstock.schema.json_schema import json_schema
+from penstock.server.descriptions import described, doc_of, names_of
 from penstock.server.docs_page import DOCS_HEADERS, docs_page
-from penstock.server.openapi import ModelDoc, openapi_document
-from penstock.server.protocols.tf_models import TfModels, version_status
+from penstock.server.openapi import openapi_document
+from penstock.server.protocols.tf_models import TfModels
 from penstock.server.protocols.v2_models import V2Models
 from penstock.telemetry import CONTENT_TYPE
 
@@ -86,47 +87,29 @@ class Pages:
     def _ready(self, names: Mapping[str, str]) -> Page:
         served = {name: dict(routes.aliases) for name, routes in self._host.table.models.items()}
         status = "stopping" if self._host.is_stopping else "ready" if served else "not ready"
-        return _json({"status": status, "models": served}, 200 if status == "ready" else 503)
+        body: dict[str, Any] = {"status": status, "models": served}
+        if self._host.failures:
+            body["failures"] = sorted(self._host.failures)  # why is told by /v1/models
+        return _json(body, 200 if status == "ready" else 503)
 
     def _model_version(self, names: Mapping[str, str]) -> Page:
         model = self._host.choose(None, None, None).model
         return _json({"model": model.name, "model_version": model.version, "digest": model.digest})
 
     def _models(self, names: Mapping[str, str]) -> Page:
-        return _json({"models": [self._described(name) for name in sorted(self._host.table.models)]})
+        return _json({"models": [described(self._host, name) for name in names_of(self._host)]})
 
     def _model(self, names: Mapping[str, str]) -> Page:
-        name, version = self._host.table.choose(names["model"])
-        champion = self._host.choose(name, version, None).model
-        return _json({**self._described(name), "schema": json_schema(champion.schema)})
+        name = names["model"]
+        told = described(self._host, name)
+        if told["failures"] and not told["aliases"]:
+            return _json(told)  # none of its versions could be loaded: there is no schema to show
+        champion = self._host.choose(name, None, None).model
+        return _json({**told, "schema": json_schema(champion.schema)})
 
     def _about(self, names: Mapping[str, str]) -> Page:
         build = {"penstock": metadata.version("penstock"), "python": platform.python_version()}
         return _json({**build, **self._info})
-
-    def _described(self, name: str) -> dict[str, Any]:
-        """One model, in the words of our own API and of TensorFlow Serving's status."""
-        routes = self._host.table.models[name]
-        states = [version_status(number) for number in sorted(routes.versions, reverse=True)]
-        return {
-            "name": name,
-            "ready": CHAMPION in routes.aliases,
-            "model_version_status": states,
-            "versions": [self._version(name, number) for number in sorted(routes.versions)],
-            "aliases": dict(routes.aliases),
-        }
-
-    def _version(self, name: str, number: int) -> dict[str, Any]:
-        served = self._host.choose(name, number, None)
-        return {
-            "version": number,
-            "digest": served.model.digest,
-            "flavour": served.model.bundle.manifest.flavour,
-            "cost_us": round(served.model.cost.row_us, 1),
-            "cost_64_us": round(served.model.cost.rows_64_us, 1),
-            "memory_bytes": served.model.cost.memory_bytes,
-            "breaker": served.breaker.state,
-        }
 
     @property
     def _document(self) -> dict[str, Any]:
@@ -136,20 +119,8 @@ class Pages:
         return self._made
 
     def _make_document(self) -> dict[str, Any]:
-        docs = [self._doc(name) for name in sorted(self._host.table.models)]
+        docs = [doc_of(self._host, name) for name in sorted(self._host.table.models)]
         return openapi_document(docs, version=metadata.version("penstock"))
-
-    def _doc(self, name: str) -> ModelDoc:
-        routes = self._host.table.models[name]
-        model: Version = self._host.choose(name, None, None).model
-        return ModelDoc(
-            name=name,
-            versions=tuple(sorted(routes.versions)),
-            aliases=tuple(sorted(routes.aliases)),
-            row_schema=json_schema(model.schema),
-            example=example_row(model.schema),
-            outputs=model.bundle.outputs,
-        )
 
 
 def _answered(answer: Callable[[Mapping[str, str]], object], names: Mapping[str, str]) -> Page:

@@ -38,8 +38,13 @@ class TfModels:
 
 
 def version_status(number: int) -> dict[str, Any]:
-    """The state of a version that is served."""
+    """The state of a version that is served, or is loaded at its first call: whoever asks gets an answer."""
     return {"version": str(number), "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
+
+
+def failed_status(number: int, why: str) -> dict[str, Any]:
+    """The state of a version that ought to be served, and could not be loaded."""
+    return {"version": str(number), "state": "END", "status": {"error_code": "FAILED_PRECONDITION", "error_message": why}}
 
 
 def metadata_of(model: Version) -> dict[str, Any]:

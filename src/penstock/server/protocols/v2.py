@@ -17,7 +17,7 @@ from penstock.schema import Check
 from penstock.server.call import Asked, Call, Reader
 from penstock.server.failures import plain_error
 from penstock.server.protocols.v2_json import InferBody, Parameters, body_of, opening, tensors_of
-from penstock.server.protocols.v2_outputs import OutputForms, OutputTensor, require_known
+from penstock.server.protocols.v2_outputs import LABEL, OutputForms, OutputTensor, require_known
 from penstock.server.protocols.v2_tensors import Columnar
 
 HEAD_LENGTH: Final = b"inference-header-content-length"
@@ -96,7 +96,10 @@ class V2:
         model = reply.answerer
         wish: Wish = call.asked.wish if call.asked is not None else Wish(None, None, frozenset(), False)
         forms = wish.forms or OutputForms(model.bundle.outputs)
-        tensors = forms.tensors(reply.predictions, wish.outputs)
+        abstained = abstained_of(call)
+        tensors = forms.tensors(reply.predictions, wish.outputs, has_gaps=bool(abstained))
+        if abstained and wish.is_raw(LABEL):
+            tensors = [tensor for tensor in tensors if tensor.name != LABEL]
         tails: list[bytes] = []
         said: dict[str, Any] = {"model_name": model.name, "model_version": str(model.version)}
         if wish.id is not None:
@@ -120,10 +123,24 @@ class V2:
 
 
 def marks_of(call: Call) -> Parameters:
-    """What an answer says of itself where the model did not run for it."""
+    """What an answer says of itself where the model did not run for it, or rows have no label."""
     reply = call.reply
     marks: Parameters = {} if reply.fallback is None else {"fallback": reply.fallback.kind}
-    return {**marks, "cached": True} if reply.is_cached else marks
+    if reply.is_cached:
+        marks["cached"] = True
+    abstained = abstained_of(call)
+    if abstained:
+        marks["abstained"] = msgspec.json.encode(abstained).decode()
+    return marks
+
+
+def abstained_of(call: Call) -> list[int]:
+    """The rows whose label was not decided: their probability is in the band where a person is to look."""
+    decision = None if call.served is None else call.served.decision
+    if decision is None or decision.abstain is None:
+        return []
+    rows = enumerate(call.reply.predictions)
+    return [row for row, prediction in rows if prediction.label is None and prediction.probabilities is not None]
 
 
 def keep_id(call: Call, given: str | None) -> None:

@@ -93,11 +93,18 @@ class V2Models:
         return ModelMetadata(model.name, versions, platform, inputs, forms(model.bundle.outputs))
 
     def index(self) -> list[Indexed]:
-        """All versions that are served; those that are not are not listed."""
-        return [Indexed(model.name, str(model.version)) for model in self._host.models()]
+        """All versions that are served, and those that ought to be and could not be loaded."""
+        served = [Indexed(model.name, str(model.version)) for model in self._host.models()]
+        failures = {key: why for key, why in self._host.failures.items() if key not in _keys(served)}
+        failed = [Indexed(*key.rsplit("/", 1), state="UNAVAILABLE", reason=why) for key, why in failures.items()]
+        return [*served, *failed]
 
     def _chosen(self, name: str, version: str) -> Version:
         return self._host.choose(name, version_of(version), None).model
+
+
+def _keys(indexed: list[Indexed]) -> set[str]:
+    return {f"{one.name}/{one.version}" for one in indexed}
 
 
 def version_of(text: str) -> int | None:

@@ -16,6 +16,9 @@ from penstock.errors import Unreadable
 from penstock.schema.prediction import Prediction
 
 
+LABEL: Final = "label"
+
+
 class OutputTensor(msgspec.Struct, frozen=True):
     """One tensor of an answer; `values` are flat and in row-major order."""
 
@@ -63,11 +66,17 @@ class OutputForms:
             name: {_WIDE[name]: msgspec.json.encode(columns).decode()} for name, columns in self._columns.items()
         }
 
-    def tensors(self, predictions: Sequence[Prediction], wanted: Sequence[str] | None) -> list[OutputTensor]:
-        """The tensors of an answer, those that are `wanted`; an abstaining fallback answers none."""
+    def tensors(
+        self, predictions: Sequence[Prediction], wanted: Sequence[str] | None, *, has_gaps: bool = False
+    ) -> list[OutputTensor]:
+        """The tensors of an answer, those that are `wanted`; an abstaining fallback answers none.
+
+        With gaps some rows have no label, which only a list of JSON can say.
+        """
         first = predictions[0]
         names = self._names if wanted is None else wanted
-        return [self._tensor(name, predictions) for name in names if getattr(first, name) is not None]
+        there = [name for name in names if getattr(first, name) is not None or (has_gaps and name == LABEL)]
+        return [self._tensor(name, predictions) for name in there]
 
     def _tensor(self, name: str, predictions: Sequence[Prediction]) -> OutputTensor:
         values: list[Any] = list(map(attrgetter(name), predictions))
@@ -92,7 +101,7 @@ def _shape(name: str, spec: OutputSpec, rows: int) -> list[int]:
 
 
 def _datatype(name: str, spec: OutputSpec) -> str:
-    if name != "label":
+    if name != LABEL:
         return "FP64"
     kinds = {type(label) for label in spec.classes}
     return "BOOL" if kinds == {bool} else "INT64" if kinds == {int} else "BYTES"

@@ -13,9 +13,9 @@ from penstock.errors import CallFailure, NotFound, Unreadable
 from penstock.schema import Check
 from penstock.server.call import Asked, Call, Reader
 from penstock.server.failures import message_of
-from penstock.server.protocols.v2 import keep_id, marks_of, require_plain, shorten
+from penstock.server.protocols.v2 import abstained_of, keep_id, marks_of, require_plain, shorten
 from penstock.server.protocols.v2_models import version_of
-from penstock.server.protocols.v2_outputs import OutputForms, require_known
+from penstock.server.protocols.v2_outputs import LABEL, OutputForms, require_known
 from penstock.server.protocols.v2_tensors import (
     BYTES,
     Columnar,
@@ -105,7 +105,10 @@ class Rpc:
         for name, value in marks_of(call).items():
             _set(answer.parameters[name], value)
         forms = wish.forms or OutputForms(model.bundle.outputs)
+        abstained = abstained_of(call)
         for tensor in forms.tensors(reply.predictions, wish.outputs):
+            if abstained and tensor.name == LABEL:
+                continue  # bytes cannot say that a row has none
             said = answer.outputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
             for name, value in tensor.parameters.items():
                 _set(said.parameters[name], value)

@@ -1,0 +1,257 @@
+"""Random commands by two Controls at once, with crashes, restarts and a clock that jumps, against plain lists.
+
+Two things must never be seen: a model without a version that answers once it had one, and a history with a gap.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from ledger import Command, Ledger, line_of
+from store_contract import OpensStore
+
+from penstock.control.changes import Event, ModelConfig, Published, Serving, Who
+from penstock.control.control import By, Control
+from penstock.control.history import history_of
+from penstock.control.sql_store import SqlStore
+from penstock.control.state import State, folded
+from penstock.control.wanted import wanted_of
+from penstock.errors import ControlError
+from penstock.routing import NOTHING, ModelOptions
+
+START = datetime(2026, 3, 29, 0, 59, tzinfo=UTC)
+BY = By(who=Who("ana@quay"), reason="because")
+
+MODELS = st.sampled_from(["churn", "iris"])
+NUMBERS = st.integers(1, 4)
+SPELLINGS = st.sampled_from(["champion", "candidate", "Staging", "Production", "Archived", "blue"])
+COMMANDS: st.SearchStrategy[Command] = st.one_of(
+    st.tuples(st.just("publish"), MODELS, st.integers(1, 5)),
+    st.tuples(st.just("publish"), MODELS, st.integers(1, 5)),
+    st.tuples(st.just("move"), MODELS, SPELLINGS, NUMBERS),
+    st.tuples(st.just("move"), MODELS, st.just("champion"), NUMBERS),
+    st.tuples(st.just("move"), MODELS, SPELLINGS.filter(lambda name: name != "Archived"), st.none()),
+    st.tuples(st.just("rollback"), MODELS),
+    st.tuples(st.just("remove"), MODELS, NUMBERS),
+    st.tuples(st.just("configure"), MODELS, st.booleans()),
+    st.tuples(st.just("serve"), MODELS, st.sampled_from(["quay", "pier"]), st.none() | NUMBERS),
+)
+
+
+class Crash(Exception):
+    """The process ends here."""
+
+
+class Shelf:
+    """Bundles that are nothing but a name and a content: `churn/3`."""
+
+    def add(self, bundle: Path) -> tuple[str, Published]:
+        digest = f"sha256:{bundle.name}"
+        return bundle.parent.name, Published(version=0, digest=digest, seal=digest, size_bytes=1, flavour="onnx")
+
+
+class OpenGate:
+    """Nothing speaks against a move."""
+
+    def reasons(self, state: State, name: str, alias: str, number: int) -> tuple[list[str], list[str]]:
+        return [], []
+
+
+class Faulty:
+    """A store that does something just before, or just after, the next append."""
+
+    def __init__(self, store: SqlStore) -> None:
+        self.store = store
+        self.before: Callable[[], None] | None = None
+        self.after: Callable[[], None] | None = None
+        self.since, self.back_up, self.close = store.since, store.back_up, store.close
+
+    def append(self, events: Sequence[Event]) -> None:
+        before, self.before = self.before, None
+        if before is not None:
+            before()
+        self.store.append(events)
+        after, self.after = self.after, None
+        if after is not None:
+            after()
+
+
+def crash() -> None:
+    raise Crash
+
+
+def run(control: Control, command: Command) -> list[Event]:
+    """What a command adds."""
+    verb, name, *rest = command
+    commands: dict[str, Callable[..., Any]] = {
+        "publish": lambda content: control.publish(Path(name) / str(content), BY)[2],
+        "move": lambda alias, number: control.move(name, alias, number, BY),
+        "rollback": lambda: control.rollback(name, BY),
+        "remove": lambda number: control.remove(name, number, BY),
+        "configure": lambda lazy: control.configure(name, ModelConfig(options=ModelOptions(is_lazy=lazy)), BY),
+        "serve": lambda node, version: control.note(
+            name, Serving(node=node, after={} if version is None else {"champion": version}), BY.who
+        ),
+    }
+    done: list[Event] = commands[verb](*rest)
+    return done
+
+
+def outcome(control: Control, command: Command) -> list[tuple[Any, ...]] | type[ControlError]:
+    """What a command adds, as lines, or the kind of error it ends with."""
+    try:
+        return [line_of(event) for event in run(control, command)]
+    except ControlError as error:
+        return type(error)
+
+
+class ControlMachine(RuleBasedStateMachine):
+    """Two Controls on one state, and the ledger."""
+
+    new_state: ClassVar[Callable[[], OpensStore]]
+
+    @initialize()
+    def begin(self) -> None:
+        self.opens = self.new_state()
+        self.ledger = Ledger()
+        self.now = START
+        self.wanted = NOTHING
+        self.served: set[str] = set()
+        self.unfit: set[str] = set()
+        self.reader = self.opens()
+        self.stores = [Faulty(self.opens()), Faulty(self.opens())]
+        self.controls = [self.made(store) for store in self.stores]
+
+    def made(self, store: Faulty) -> Control:
+        return Control(store, Shelf(), OpenGate(), clock=lambda: self.now)
+
+    @rule(command=COMMANDS, which=st.integers(0, 1))
+    def do(self, command: Command, which: int) -> None:
+        assert self.ledger.do(command) == outcome(self.controls[which], command)
+
+    @rule(first=COMMANDS, second=COMMANDS)
+    def do_at_once(self, first: Command, second: Command) -> None:
+        """The second comes between what the first reads and what it adds, if it adds anything."""
+        comes_between = self.ledger.would_change(first)
+        found: list[Any] = []
+        self.stores[0].before = lambda: found.append(outcome(self.controls[1], second))
+        told = outcome(self.controls[0], first)
+        self.stores[0].before = None
+        if not found:
+            found.append(outcome(self.controls[1], second))
+        if comes_between:
+            assert self.ledger.do(second) == found[0]
+            assert self.ledger.do(first) == told
+        else:
+            assert self.ledger.do(first) == told
+            assert self.ledger.do(second) == found[0]
+
+    @rule(command=COMMANDS, is_added=st.booleans(), which=st.integers(0, 1))
+    def crash_at(self, command: Command, is_added: bool, which: int) -> None:
+        """The process ends before, or after, its events are in the database, and does not know which."""
+        store = self.stores[which]
+        if is_added:
+            store.after = crash
+        else:
+            store.before = crash
+        with contextlib.suppress(Crash, ControlError):
+            run(self.controls[which], command)
+            raise AssertionError("the append was not reached")
+        store.before = store.after = None
+        if is_added:
+            self.ledger.do(command)
+        self.restart(which)
+
+    @rule(which=st.integers(0, 1))
+    def restart(self, which: int) -> None:
+        self.stores[which].close()
+        self.stores[which] = Faulty(self.opens())
+        self.controls[which] = self.made(self.stores[which])
+
+    @rule(by=st.timedeltas(timedelta(days=-2), timedelta(days=2)))
+    def clock_jumps(self, by: timedelta) -> None:
+        self.now += by
+
+    @rule(content=st.integers(1, 5))
+    def bundle_does_not_load(self, content: int) -> None:
+        """From now on, on this machine, unless it serves already."""
+        self.unfit.add(f"sha256:{content}")
+
+    @invariant()
+    def holds(self) -> None:
+        events = self.reader.since(0)
+        assert list(range(1, len(events) + 1)) == [event.revision for event in events]
+        assert all(one.at < other.at for one, other in zip(events, events[1:], strict=False))
+        assert self.ledger.lines == [line_of(event) for event in events]
+        state = folded(events)
+        for name, kept in self.ledger.models.items():
+            model = state.models[name]
+            assert kept.aliases == model.aliases
+            assert [number for number, digest in enumerate(kept.digests, 1) if digest is not None] == model.present
+            assert "champion" in model.aliases or not model.versions
+        self.converge(state)
+
+    def converge(self, state: State) -> None:
+        """This machine serves what loads on it; a model that once answered always does, by a version that is there."""
+        paths = {
+            name: {
+                number: f"/{number}"
+                for number, version in model.versions.items()
+                if number in self.wanted.paths.get(name, {})
+                or (not version.is_removed and version.published.digest not in self.unfit)
+            }
+            for name, model in state.models.items()
+        }
+        self.wanted = wanted_of(state, paths, before=self.wanted)
+        self.served |= {name for name, routes in self.wanted.table.models.items() if "champion" in routes.aliases}
+        for name in self.served:
+            assert self.wanted.table.choose(name)[1] in self.wanted.paths[name]
+
+    def teardown(self) -> None:
+        """At any moment the history says what plain lists say."""
+        if not hasattr(self, "reader"):
+            return
+        events = self.reader.since(0)
+        ticks = [START - timedelta(days=99), START + timedelta(days=9999)]
+        ticks += [event.at + timedelta(microseconds=by) for event in events for by in (-1, 0, 1)]
+        for name in {event.model for event in events}:
+            for at in ticks:
+                told = history_of(name, events, at)
+                assert at_in_list(events, name, at) == (told.aliases_at, told.serving_at)
+        for store in (self.reader, *self.stores):
+            store.close()
+
+
+def at_in_list(events: list[Event], name: str, at: datetime) -> tuple[dict[str, int], dict[str, dict[str, int]]]:
+    """What aliases meant, and what machines served, by going through the lines up to a moment."""
+    aliases: dict[str, int] = {}
+    serving: dict[str, dict[str, int]] = {}
+    for event in events:
+        model, kind, *rest = line_of(event)
+        if model == name and event.at <= at:
+            if kind == "moved":
+                aliases[rest[0]] = rest[1]
+            elif kind == "serving":
+                serving[rest[0]] = rest[1]
+    return (
+        {alias: number for alias, number in aliases.items() if number is not None},
+        {node: meant for node, meant in serving.items() if meant},
+    )
+
+
+@pytest.mark.parametrize("new_state", ["sqlite", "postgresql"], indirect=True)
+def test_random_commands(new_state: Callable[[], OpensStore]) -> None:
+    """No sequence of commands, crashes and races shows a gap, a lost event, a time that runs backwards, or no champion."""
+    machine = type("Machine", (ControlMachine,), {"new_state": staticmethod(new_state)})
+    rules = settings(
+        max_examples=20, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True
+    )
+    run_state_machine_as_test(machine, settings=rules)

@@ -122,7 +122,7 @@ class RoutingTable(msgspec.Struct, frozen=True):
 class Wanted(msgspec.Struct, frozen=True):
     """What a machine ought to serve: the table at a revision of the state, and where the bundle of each version lies.
 
-    `paths` are by model and number. `failures` say, by `name/version`, why a version that is wanted is not in the table.
+    `paths` are by model and number. `failures` say, by `name/version`, why a wanted version is not in the table.
     """
 
     revision: int
@@ -158,7 +158,7 @@ def write_wanted(home: Path, wanted: Wanted) -> None:
     """Replace `routing.json` in `home` at once and durably: whoever reads finds the old one or the new one, whole."""
     path, partial = home / ROUTING_FILE, home / f"{ROUTING_FILE}.{os.getpid()}"
     with partial.open("wb") as file:
-        file.write(msgspec.json.format(msgspec.json.encode(wanted, order="sorted")) + b"\n")
+        file.write(msgspec.json.format(msgspec.json.encode(msgspec.to_builtins(wanted, str_keys=True), order="sorted")) + b"\n")
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)

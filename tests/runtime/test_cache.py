@@ -108,7 +108,7 @@ def test_values_of_other_types_never_share_an_answer(one: object, other: object)
 def test_the_decision_is_part_of_the_key() -> None:
     """Answers of one content whose labels were decided otherwise are others."""
     cache = ResponseCache(entries=9, max_bytes=1 << 20, ttl_s=1)
-    keys = [cache.keys(VERSIONS["sha256:a"], [1], decided) for decided in (b"", b"{\"threshold\":0.4}")]
+    keys = [cache.keys(VERSIONS["sha256:a"], [1], decided) for decided in (b"", b'{"threshold":0.4}')]
     assert 2 == len({key for [key] in keys})
 
 

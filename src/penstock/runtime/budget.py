@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 UNUSED_S: Final = 60.0
-"""A lazy version that an alias names is let go only after this long without a run: else two of them would take turns."""
+"""A lazy version that an alias names is let go only after this long without a run, so that two do not take turns."""
 
 
 class Resident(msgspec.Struct, frozen=True):
@@ -35,7 +35,7 @@ def let_go(residents: Sequence[Resident], memory_bytes: int, now_s: float) -> li
         for resident in residents
         if resident.is_named and resident.is_lazy and now_s - resident.ran_s >= UNUSED_S
     ]
-    gone = []
+    gone: list[tuple[str, int]] = []
     for candidates in (unnamed, unused):
         for resident in sorted(candidates, key=lambda each: each.ran_s):
             if taken_bytes <= memory_bytes:

@@ -34,7 +34,7 @@ class _Entry(NamedTuple):
 class ResponseCache:
     """Bounded by entries and bytes: the one not used for longest goes first. An entry lasts for `ttl_s`.
 
-    The key is the content digest, the decision, and the row with its types (MessagePack tells 1 from 1.0 and from true).
+    The key is the content digest, the decision and the row with its types (MessagePack tells 1 from 1.0 and true).
     Used on one event loop; not thread-safe.
     """
 

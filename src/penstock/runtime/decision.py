@@ -1,4 +1,4 @@
-"""How a label is decided from a probability, where a model's routes say so: behind the model, and before any protocol."""
+"""How a label is decided from a probability, where a model's routes say so: behind the model, before any protocol."""
 
 from __future__ import annotations
 

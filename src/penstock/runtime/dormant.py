@@ -1,7 +1,7 @@
 """A version that is not loaded: rows are read and answers described without it, and its first call loads it.
 
-Behind the batcher as any other: what loads it is a run that is away from the loop. So its calls wait in a bounded queue,
-up to their deadlines, while all other versions answer.
+Behind the batcher as any other: what loads it is a run that is away from the loop. So its calls wait in a bounded
+queue, up to their deadlines, while all other versions answer.
 """
 
 from __future__ import annotations

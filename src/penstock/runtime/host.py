@@ -110,8 +110,8 @@ class Host:
         return served
 
     def missing(self, table: RoutingTable) -> list[tuple[str, int]]:
-        """What has to be made before `apply` can be called with `table`: the versions that are not here, and the dormant
-        ones that ought to be loaded (one that was let go, and is named by an alias again).
+        """What has to be made before `apply` can be called with `table`: the versions that are not here, and
+        dormant ones that ought to be loaded (one that was let go, and is named by an alias again).
         """
         found = []
         for name, routes in table.models.items():
@@ -123,7 +123,7 @@ class Host:
         return found
 
     def apply(self, table: RoutingTable, made: Iterable[Version]) -> None:
-        """Serve `table` from now on, by the versions that were `made` for it and those that are here. Raises as `swap`."""
+        """Serve `table` from now on, by the versions `made` for it and those that are here. Raises as `swap`."""
         fresh = _by_key(made)
         wanted = {(name, number) for name, routes in table.models.items() for number in routes.versions}
         stay = [served.model for key, served in self._served.items() if key in wanted and key not in fresh]
@@ -135,8 +135,8 @@ class Host:
         A version that is served already (the same object) keeps its queue and its breaker; only where its model's
         decision changes it gets another queue, and what waits is decided as before. One that is served no more answers
         the calls that hold it and is then freed. Raises BundleRefused for two versions of one number, SettingsError for
-        a fallback or a decision that does not fit and ValueError for a table that names what is not in `models`; nothing
-        has changed then.
+        a fallback or a decision that does not fit and ValueError for a table that names what is not in `models`:
+        nothing has changed then.
         """
         wanted = _by_key(models)
         table = table or RoutingTable(_routes(wanted.values()), self._default_model)
@@ -196,9 +196,10 @@ class Host:
             score, away = model.score, InPool(model.score, pool)
         else:
             raise TypeError(f"nothing computes {model.name!r}")
-        land = self._landed if terms.decision is None else self._deciding(decide_by(terms.decision, model.bundle.outputs))
+        decision = terms.decision
+        land = self._landed if decision is None else self._deciding(decide_by(decision, model.bundle.outputs))
         batcher = Batcher(score, land, cost_us=model.cost_us, away=away, on_run=partial(self._on_run, model))
-        self._loaded.at(model.labels).set(not isinstance(model, Dormant))
+        self._loaded.at(model.labels).set(0 if isinstance(model, Dormant) else 1)
         self._active.adopt(Reading(partial(self._holds, model.name)), model=model.name)
         return Served(model, batcher, breaker=breaker, terms=terms, free=self._free, pool=pool)
 
@@ -230,7 +231,7 @@ class Host:
                 raise PenstockError("nothing here loads versions at their first call")
             model = await self._load(*key)
             if model.digest != version.digest:
-                raise BundleRefused(f"it was {version.digest} and is {model.digest} now: a published bundle is not changed")
+                raise BundleRefused(f"it was {version.digest} and is {model.digest}: a published bundle is not changed")
         except Exception as error:  # the edge to what loads: whatever it is, it is told, and others are served
             why = str(error) if isinstance(error, PenstockError) else f"{type(error).__name__} while it was loaded"
             _LOG.error("version %d of %s could not be loaded at its call: %s", key[1], key[0], why)
@@ -252,13 +253,13 @@ class Host:
         self._leave(old)
 
     def _let_go(self) -> None:
-        """Let go of loaded versions until the rest takes no more memory than it may; again later, where all are in use."""
+        """Let go of versions until the rest takes no more memory than it may; again later, where all are in use."""
         most_bytes = self._limits.memory_bytes
         if most_bytes is None or self._load is None:
             return
         residents = [self._resident(key, served) for key, served in self._served.items() if served.pool is not None]
         for key in let_go(residents, most_bytes, time.monotonic()):
-            _LOG.info("%s version %d is let go: the models here may take %d bytes (models.memory_bytes)", *key, most_bytes)
+            _LOG.info("%s version %d is let go: models.memory_bytes is %d", *key, most_bytes)
             self._put(key, Dormant.of(self._served[key].model))
         if self._later is not None:
             self._later.cancel()

@@ -27,8 +27,8 @@ class ModelDoc(msgspec.Struct, frozen=True, kw_only=True):
     """What the document says of one model.
 
     `row_schema` is a JSON Schema (2020-12) of one row, an object with `properties`, without references; `example` is
-    a row that fits it. Both are of the version that a call without version gets. `optional` are the outputs that an answer
-    may lack: where a person is to decide. `description` is shown as plain text.
+    a row that fits it. Both are of the version that a call without version gets. `optional` are the outputs that an
+    answer may lack: where a person is to decide. `description` is shown as plain text.
     """
 
     name: str

@@ -42,9 +42,9 @@ def version_status(number: int) -> dict[str, Any]:
     return {"version": str(number), "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
 
 
-def failed_status(number: int, why: str) -> dict[str, Any]:
+def failed_status(number: str, why: str) -> dict[str, Any]:
     """The state of a version that ought to be served, and could not be loaded."""
-    return {"version": str(number), "state": "END", "status": {"error_code": "FAILED_PRECONDITION", "error_message": why}}
+    return {"version": number, "state": "END", "status": {"error_code": "FAILED_PRECONDITION", "error_message": why}}
 
 
 def metadata_of(model: Version) -> dict[str, Any]:

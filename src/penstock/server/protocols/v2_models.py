@@ -95,16 +95,12 @@ class V2Models:
     def index(self) -> list[Indexed]:
         """All versions that are served, and those that ought to be and could not be loaded."""
         served = [Indexed(model.name, str(model.version)) for model in self._host.models()]
-        failures = {key: why for key, why in self._host.failures.items() if key not in _keys(served)}
-        failed = [Indexed(*key.rsplit("/", 1), state="UNAVAILABLE", reason=why) for key, why in failures.items()]
-        return [*served, *failed]
+        known = {f"{one.name}/{one.version}" for one in served}
+        failed = [(key.rpartition("/"), why) for key, why in self._host.failures.items() if key not in known]
+        return [*served, *(Indexed(name, number, "UNAVAILABLE", why) for (name, _, number), why in failed)]
 
     def _chosen(self, name: str, version: str) -> Version:
         return self._host.choose(name, version_of(version), None).model
-
-
-def _keys(indexed: list[Indexed]) -> set[str]:
-    return {f"{one.name}/{one.version}" for one in indexed}
 
 
 def version_of(text: str) -> int | None:

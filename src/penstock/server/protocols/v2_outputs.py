@@ -15,7 +15,6 @@ from penstock.bundle.outputs import OutputSpec
 from penstock.errors import Unreadable
 from penstock.schema.prediction import Prediction
 
-
 LABEL: Final = "label"
 
 

@@ -27,10 +27,10 @@ def test_the_root_is_light() -> None:
 def test_serving_a_compiled_bundle(bundles: dict[str, Path]) -> None:
     """The server's modules and a loaded, answering compiled model load nothing of what packing needs."""
     code = (
-        "import penstock.app, penstock.server.http.asgi, penstock.settings\n"
+        "import penstock.app, penstock.loading, penstock.server.http.asgi, penstock.settings\n"
         "from pathlib import Path\n"
         "from penstock.settings import Settings\n"
-        "[model] = penstock.app.load_models([Path(sys.argv[1])], Settings())\n"
+        "model = penstock.loading.load_model(Path(sys.argv[1]), 1, Settings())\n"
         "assert model.predict({'sepal_length': 5.1, 'sepal_width': 3.5, 'petal_length': 1.4, 'petal_width': 0.2})"
     )
     loaded = loaded_by(code, str(bundles["iris"]))

@@ -21,12 +21,13 @@ import uvloop
 
 from penstock.address import BACKLOG, grpc_address, listen, require_safe_address, reserved_grpc_port, url_of
 from penstock.audit import AuditLog, recover
-from penstock.bundle.manifest import manifest_of
-from penstock.errors import PenstockError, SettingsError
-from penstock.loading import load_model, next_version, remote_model, resident_bytes
+from penstock.bundle.load import import_loader
+from penstock.errors import SettingsError
+from penstock.given import given, is_given
+from penstock.loading import resident_bytes
 from penstock.notify import NOBODY, READY, STOPPING, Notify
-from penstock.routing import listed
-from penstock.runtime import Fallback, Host, Limits, RemoteModel, ResponseCache, Version
+from penstock.routing import Wanted, listed, read_wanted
+from penstock.runtime import Dormant, Fallback, Host, Limits, RemoteModel, ResponseCache, Version
 from penstock.server.curl import curl_line
 from penstock.server.http.asgi import HttpApp
 from penstock.server.http.connection import Http1
@@ -43,6 +44,7 @@ from penstock.server.rpc import GrpcServer, grpc_server
 from penstock.server.witness import Witness
 from penstock.settings import CacheSettings, ServerSettings, Settings
 from penstock.started import Loaded, Served, Started
+from penstock.swaps import Swaps
 from penstock.telemetry import FamilyState, Registry, open_spans, process_state
 
 _LOG = logging.getLogger("penstock")
@@ -51,9 +53,9 @@ _LOG = logging.getLogger("penstock")
 class Assembled(msgspec.Struct, frozen=True):
     """The object graph of one worker, ready to run: `config` has the application and the connections' class."""
 
-    models: list[Version]
     registry: Registry
     host: Host
+    swaps: Swaps
     log: AuditLog
     runner: Runner
     config: uvicorn.Config
@@ -63,21 +65,21 @@ class Assembled(msgspec.Struct, frozen=True):
 def serve(
     settings: Settings, bundles: Sequence[Path], *, on_start: Callable[[Started], None], notify: Notify = NOBODY
 ) -> None:
-    """Serve `bundles` in this process until SIGTERM or SIGINT. Blocks.
+    """Serve `bundles` in this process until SIGTERM or SIGINT, or without any what the home's `routing.json` says.
 
-    Several bundles of one name become its versions 1, 2, … in the given order; the first is the champion. Raises
-    SettingsError, BundleRefused, MissingExtra, SegmentError.
+    Blocks. Raises SettingsError, BundleRefused, MissingExtra, SegmentError.
     """
     require_safe_address(settings.server)
+    wanted = given(bundles, settings.server.default_model) if bundles else read_wanted(Path(settings.home))
     with (
         reserved_grpc_port(settings) as ours,
-        assembled(ours, bundles) as parts,
+        assembled(ours, wanted) as parts,
         listen(settings.server) as listener,
     ):
 
         def started() -> None:
             url, grpc = url_of(listener), grpc_address(ours.server)
-            on_start(Started(url, 0, served(parts.models, url), str(parts.log.path), resident_bytes(), grpc))
+            on_start(Started(url, 0, served(parts.host.models(), url), str(parts.log.path), resident_bytes(), grpc))
 
         server = TellingServer(parts.config, parts.host, started, notify=notify, unready_s=settings.server.unready_s)
         parts.runner.run(serve_until_stopped(server, parts.log, [listener], parts.grpc))
@@ -86,25 +88,29 @@ def serve(
 @contextlib.contextmanager
 def assembled(
     settings: Settings,
-    bundles: Sequence[Path],
+    wanted: Wanted,
     *,
     worker: int = 0,
     metrics: MetricsText | None = None,
-    apart: Sequence[Loaded] = (),
+    apart: Sequence[Loaded] | None = None,
     registry: Registry | None = None,
 ) -> Iterator[Assembled]:
     """Everything that answers, built and taken down in reverse. `metrics` gives the text of `/metrics`, where it is not
-    this process' own numbers alone; the versions of `apart` are computed by other processes. Raises as `serve` does.
+    this process' own numbers alone. Native versions are computed here if `apart` is None, else by the processes that
+    have loaded those of it. Raises as `serve` does.
     """
     registry = Registry() if registry is None else registry
     measures = Measures(registry)
-    models = load_models(bundles, settings, measures, apart)
+    _calm_collector()
+    swaps = Swaps(wanted, settings, measures, apart)
     audit = Path(settings.home) / "audit"
     _mend(audit)
     with contextlib.ExitStack() as stack:
         cache = _cache(settings.cache, registry)
-        host = stack.enter_context(contextlib.closing(_host(settings, models, measures, cache)))
-        _require_default_model(settings.server, host)
+        host = stack.enter_context(contextlib.closing(_host(settings, swaps, measures, cache)))
+        swaps.begin(host)
+        if is_given(wanted):
+            _require_known(settings, host)
         runner = stack.enter_context(Runner(loop_factory=uvloop.new_event_loop))
         log = AuditLog(
             audit,
@@ -125,9 +131,8 @@ def assembled(
         )
         pages = Pages(host, metrics or own_metrics(registry, worker), info=_info(settings))
         door = Door(settings.limits.connections, registry)
-        _calm_collector()
         grpc = _grpc(settings.server, predict, host)
-        yield Assembled(models, registry, host, log, runner, _uvicorn_config(settings, predict, pages, door), grpc)
+        yield Assembled(registry, host, swaps, log, runner, _uvicorn_config(settings, predict, pages, door), grpc)
 
 
 def _grpc(server: ServerSettings, predict: Predict, host: Host) -> GrpcServer | None:
@@ -153,29 +158,35 @@ def _cache(settings: CacheSettings, registry: Registry) -> ResponseCache | None:
     )
 
 
-def _host(settings: Settings, models: Sequence[Version], measures: Measures, cache: ResponseCache | None) -> Host:
-    """The loaded models with their bounds and fallbacks. Raises SettingsError for a fallback that cannot be."""
+def _host(settings: Settings, swaps: Swaps, measures: Measures, cache: ResponseCache | None) -> Host:
+    """A host that serves nothing yet, with the settings' bounds and fallbacks."""
     limits = settings.limits
-    host = Host(
-        models,
+    return Host(
+        [],
         default_model=settings.server.default_model,
         on_run=measures.ran,
         on_swap=cache.clear if cache is not None else lambda: None,
-        limits=Limits(
-            limits.queue_rows, limits.breaker_failures, limits.breaker_open_s, settings.models.memory_bytes
-        ),
-        fallbacks={name: Fallback.of(given) for name, given in settings.fallback.items()},
+        limits=Limits(limits.queue_rows, limits.breaker_failures, limits.breaker_open_s, settings.models.memory_bytes),
+        fallbacks={name: Fallback.of(options) for name, options in settings.fallback.items()},
         registry=measures.registry,
+        load=swaps.load,
     )
-    for name, given in settings.fallback.items():
-        routes = host.table.models.get(name)
-        if routes is None:
-            raise SettingsError(f"fallback.{name} is set, but what is served is {listed(host.table.models)}")
-        if given.version is not None and given.version not in routes.versions:
+
+
+def _require_known(settings: Settings, host: Host) -> None:
+    """Raise SettingsError for a default model or a fallback of what is not served."""
+    models = host.table.models
+    default_model = settings.server.default_model
+    if default_model is not None and default_model not in models:
+        raise SettingsError(f"server.default_model is {default_model!r}, but what is served is {listed(models)}")
+    for name, fallback in settings.fallback.items():
+        if name not in models:
+            raise SettingsError(f"fallback.{name} is set, but what is served is {listed(models)}")
+        version = fallback.version
+        if version is not None and version not in models[name].versions:
             raise SettingsError(
-                f"fallback.{name} names version {given.version}, but the versions are {listed(routes.versions)}"
+                f"fallback.{name} names version {version}, but the versions are {listed(models[name].versions)}"
             )
-    return host
 
 
 def served(models: Sequence[Version], url: str) -> list[Served]:
@@ -192,6 +203,7 @@ def served(models: Sequence[Version], url: str) -> list[Served]:
             curl=curl_line(url, model),
         )
         for model in models
+        if not isinstance(model, Dormant)
     ]
 
 
@@ -219,38 +231,13 @@ def _mend(audit: Path) -> None:
             _LOG.warning("audit: cut a torn tail of %d bytes off %s", repair.cut_bytes, repair.path)
 
 
-def load_models(
-    bundles: Sequence[Path], settings: Settings, measures: Measures | None = None, apart: Sequence[Loaded] = ()
-) -> list[Version]:
-    """Open, verify, load and prove each bundle, in order; those that are `apart` are loaded by other processes.
-
-    Raises BundleRefused and MissingExtra.
-    """
-    elsewhere = {(loaded.name, loaded.version): loaded for loaded in apart}
-    models: list[Version] = []
-    for path in bundles:
-        began_s = time.monotonic()
-        name = manifest_of(path).name
-        version = next_version(name, models)
-        loaded = elsewhere.get((name, version))
-        try:
-            model = load_model(path, version, settings) if loaded is None else remote_model(path, loaded, settings)
-        except PenstockError:
-            if measures is not None:
-                measures.load_failed(name, version)
-            raise
-        models.append(model)
-        if measures is not None:
-            measures.loaded(model, time.monotonic() - began_s)
-    return models
-
-
 def _calm_collector() -> None:
-    """Leave what is loaded out of garbage collection, and collect after 50,000 new objects rather than 700.
+    """Leave what is imported out of garbage collection, and collect after 50,000 new objects rather than 700.
 
     A tick of 64 requests makes thousands of short-lived objects that reference counting frees; looking through them
-    at every 700 took 6 % of the time (py-spy).
+    at every 700 took 6 % of the time (py-spy). Models are loaded after this: one that is swapped out is to be freed.
     """
+    import_loader("onnx")
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
@@ -365,9 +352,3 @@ def _uvicorn_config(settings: Settings, predict: Predict, pages: Pages, door: Do
         timeout_keep_alive=max(1, round(server.keep_alive_s)),
         timeout_graceful_shutdown=max(1, round(server.drain_s)),
     )
-
-
-def _require_default_model(server: ServerSettings, host: Host) -> None:
-    if server.default_model is not None and server.default_model not in host.table.models:
-        known = ", ".join(sorted(host.table.models))
-        raise SettingsError(f"server.default_model is {server.default_model!r}, but what is served is {known}")

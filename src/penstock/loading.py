@@ -3,18 +3,59 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import TypeAlias
 
 import msgspec
 
 from penstock.bundle.bundle import Bundle
+from penstock.bundle.manifest import manifest_of
 from penstock.cores import cores
-from penstock.errors import BundleRefused
-from penstock.runtime import Cost, Model, RemoteModel, Version
+from penstock.errors import BundleRefused, PenstockError
+from penstock.routing import CHAMPION, Routes, RoutingTable, Wanted
+from penstock.runtime import Cost, Dormant, Host, Model, RemoteModel, Version
 from penstock.schema import Check
 from penstock.settings import Settings
 from penstock.started import Loaded
+
+Key: TypeAlias = tuple[str, int]
+"""A model's name and the number of a version."""
+
+_NO_ROUTES = Routes({}, {})
+
+
+def load_version(wanted: Wanted, key: Key, settings: Settings, apart: Mapping[Key, Loaded] | None = None) -> Version:
+    """Open, verify, load and prove a version of `wanted`. A native one is computed by the process that `apart` says has
+    loaded it, or here if that is None. From any thread. Raises BundleRefused and MissingExtra.
+    """
+    path, digest = wanted.path(*key), wanted.table.models[key[0]].versions[key[1]]
+    model: Version
+    if apart is None or manifest_of(path).flavour != "native":
+        model = load_model(path, key[1], settings)
+    elif key in apart:
+        model = remote_model(path, apart[key], settings)
+    else:
+        raise BundleRefused(f"{path}: no process has loaded it")
+    if (model.name, model.digest) != (key[0], digest):
+        raise BundleRefused(f"{path}: expected {key[0]} {digest}, it is {model.name} {model.digest}: it was changed")
+    return model
+
+
+def dormant_version(wanted: Wanted, key: Key, settings: Settings) -> Dormant:
+    """A version of `wanted` that its first call loads: its bundle but for the model is read and verified.
+
+    The host gets it among the others (`Host.swap`), and loads it by its `load`. From any thread. Raises BundleRefused.
+    """
+    path, digest = wanted.path(*key), wanted.table.models[key[0]].versions[key[1]]
+    bundle = Bundle.peek(path)
+    manifest = bundle.manifest
+    if (manifest.name, manifest.content_digest) != (key[0], digest):
+        raise BundleRefused(
+            f"{path}: expected {key[0]} {digest}, it is {manifest.name} {manifest.content_digest}: it was changed"
+        )
+    check = Check(bundle.schema, max_text=settings.server.max_text_chars)
+    return Dormant(bundle, version=key[1], check=check, cost=Cost())
 
 
 def load_model(path: Path, version: int, settings: Settings) -> Model:
@@ -48,9 +89,64 @@ def remote_model(path: Path, loaded: Loaded, settings: Settings) -> RemoteModel:
     return RemoteModel(_without_model(bundle), version=loaded.version, check=check, cost=cost)
 
 
-def next_version(name: str, models: Sequence[Version]) -> int:
-    """The number of the next version of `name` after `models`."""
-    return 1 + sum(model.name == name for model in models)
+def served_table(wanted: RoutingTable, there: Mapping[Key, str], before: RoutingTable) -> RoutingTable:
+    """`wanted` as far as the versions that are `there` (with their digests) go. Pure.
+
+    An alias of another version means what it did `before`, if that is there. A champion that is nowhere is stood in for
+    by the newest version that no alias names, which was champion once. A model without any alias is left out.
+    """
+    models = {}
+    for name, routes in wanted.models.items():
+        here = {number for number, digest in routes.versions.items() if there.get((name, number)) == digest}
+        last = before.models.get(name, _NO_ROUTES)
+        stay = {number for number, digest in last.versions.items() if there.get((name, number)) == digest}
+        aliases = {alias: number for alias, number in routes.aliases.items() if number in here}
+        for alias in routes.aliases.keys() - aliases.keys():
+            if last.aliases.get(alias) in stay:
+                aliases[alias] = last.aliases[alias]
+        kept = here - set(routes.aliases.values())
+        if CHAMPION in routes.aliases and CHAMPION not in aliases and kept:
+            aliases[CHAMPION] = max(kept)
+        if aliases:
+            numbers = sorted(here | set(aliases.values()))
+            models[name] = Routes({number: there[name, number] for number in numbers}, aliases, routes.options)
+    return RoutingTable(models, wanted.default_model)
+
+
+def serve(host: Host, wanted: RoutingTable, made: Iterable[Version], failures: Mapping[str, str]) -> dict[str, str]:
+    """Have `host` serve `wanted` by the versions that were `made` for it and those that it has, all at once, as far as
+    that goes: `failures` say by `name/version` what could not be made. Gives them, and those of this.
+
+    Where a model's options do not fit, that model goes on as it was, and all others change.
+    """
+    fresh = {(version.name, version.version): version for version in made}
+    there = {(version.name, version.version): version.digest for version in (*host.models(), *fresh.values())}
+    usable = {key: digest for key, digest in there.items() if f"{key[0]}/{key[1]}" not in failures}
+    table = served_table(wanted, usable, host.table)
+
+    def apply(chosen: RoutingTable) -> None:
+        host.apply(chosen, [fresh[key] for key in chosen.digests() if key in fresh])
+
+    found = dict(failures)
+    try:
+        apply(table)
+    except PenstockError:
+        found |= _one_by_one(host, table, apply)
+    return found
+
+
+def _one_by_one(host: Host, table: RoutingTable, apply: Callable[[RoutingTable], None]) -> dict[str, str]:
+    failures = {}
+    for name in sorted(host.table.models.keys() | table.models.keys()):
+        models = {other: routes for other, routes in host.table.models.items() if other != name}
+        if name in table.models:
+            models[name] = table.models[name]
+        try:
+            apply(RoutingTable(models, table.default_model))
+        except PenstockError as error:
+            routes = table.models[name]
+            failures[f"{name}/{routes.aliases.get(CHAMPION, max(routes.versions))}"] = str(error)
+    return failures
 
 
 def resident_bytes(statm: Path = Path("/proc/self/statm")) -> int:

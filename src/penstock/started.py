@@ -34,7 +34,8 @@ class Served(msgspec.Struct, frozen=True):
 
 class Started(msgspec.Struct, frozen=True):
     """A server that answers: where, by how many workers (0: by the first process), what it serves, where the first
-    one's records go, the resident memory of each worker, and where gRPC is answered (None: nowhere).
+    one's records go, the resident memory of each worker, and where gRPC and the control API are answered (None:
+    nowhere).
     """
 
     url: str
@@ -43,3 +44,4 @@ class Started(msgspec.Struct, frozen=True):
     segment: str
     worker_bytes: int
     grpc: str | None = None
+    control: str | None = None

@@ -11,10 +11,12 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from penstock.address import listen
+from penstock.routing import NOTHING
 from penstock.settings import LimitsSettings, ServerSettings, Settings
 from penstock.workers import channel
 from penstock.workers.channel import Beat, Leave, Ready, Take, Took
-from penstock.workers.supervisor import Supervisor, Worker
+from penstock.workers.standings import Worker
+from penstock.workers.supervisor import Supervisor
 from running import read_answer, request
 
 CONNECTIONS = 200
@@ -32,7 +34,7 @@ class Scene:
 
     def __init__(self, listener: socket.socket, workers: int, *, most: int = 1000, room_bytes: int = 1 << 20) -> None:
         settings = Settings(server=ServerSettings(workers=workers), limits=LimitsSettings(connections=most))
-        self.supervisor = Supervisor(settings, [], listener, on_start=lambda started: None)
+        self.supervisor = Supervisor(settings, NOTHING, listener, on_start=lambda started: None)
         self.address = listener.getsockname()
         self.ends: list[socket.socket] = []
         self.workers: list[Worker] = []

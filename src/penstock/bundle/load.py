@@ -41,8 +41,13 @@ def loaded(
     key: str, data: bytes, schema: Schema, outputs: OutputSpec, *, trusted: Sequence[str] = (), **options: int
 ) -> Predictor:
     """The predictor of a model file's verified bytes by the loader of that key. Raises as `load_predictor`."""
+    return import_loader(key)(data, schema, outputs, trusted=trusted, **options)
+
+
+def import_loader(key: str) -> Callable[..., Predictor]:
+    """The loader of that key, with whatever library it needs. Raises BundleRefused for a key that there is not."""
     if key not in LOADERS:
         raise BundleRefused(f"manifest.json: no loader {key!r}; this Penstock has {', '.join(sorted(LOADERS))}")
     module, attribute = LOADERS[key].split(":")
     loader: Callable[..., Predictor] = getattr(importlib.import_module(module), attribute)
-    return loader(data, schema, outputs, trusted=trusted, **options)
+    return loader

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 def serve(
     *,
     bundle: Annotated[
-        list[Path] | None, typer.Option("--bundle", help="A bundle to serve; may be given several times.")
+        list[Path] | None,
+        typer.Option("--bundle", help="A bundle to serve; may be given several times. [default: what is published]"),
     ] = None,
     home: Annotated[str | None, typer.Option(help="Where data live. [default: ./penstock-home]")] = None,
     host: Annotated[str | None, typer.Option(help="The address to listen on. [default: 127.0.0.1]")] = None,
@@ -37,9 +39,12 @@ def serve(
         bool, typer.Option("--print-settings", help="Print every setting and where it came from, and exit.")
     ] = False,
 ) -> None:
-    """Serve bundles over HTTP; every answer is in the audit log before it leaves. Stop with Ctrl-C or SIGTERM.
+    """Serve over HTTP; every answer is in the audit log before it leaves. Stop with Ctrl-C or SIGTERM.
 
-    Example: `penstock serve --bundle bundles/churn-1 --port 8080`
+    Without --bundle what is published to the home directory is served, and `penstock deploy` and its kin change it
+    while it runs; with it these bundles are, and nothing changes them.
+
+    Examples: `penstock serve --bundle bundles/churn-1 --port 8080`, `penstock serve --home /var/lib/penstock`
     """
     from penstock.cores import workers_of
     from penstock.notify import Notify
@@ -59,8 +64,6 @@ def serve(
         rows = [(entry.key, entry.value, entry.origin, entry.meaning) for entry in entries(loaded)]
         print_table("", rows, columns=("setting", "value", "from", "meaning"))
         return
-    if not bundle:
-        raise typer.BadParameter("give at least one --bundle; `penstock demo` shows how one is made")
     from penstock.logs import set_up_logs
 
     is_alone = workers_of(loaded.settings.server.workers) == 0
@@ -69,15 +72,21 @@ def serve(
         from penstock.workers.supervisor import supervise as run
     else:
         from penstock.app import serve as run
-    run(loaded.settings, bundle, on_start=_announce, notify=Notify(*notify_environment()))
+    announce = partial(_announce, home=None if bundle else loaded.settings.home)
+    run(loaded.settings, bundle or [], on_start=announce, notify=Notify(*notify_environment()))
 
 
-def _announce(started: Started) -> None:
+def _announce(started: Started, *, home: str | None) -> None:
+    """Say what serves, and where; `home` is that of the control plane, None without one."""
     screen = console()
     by = "" if not started.workers else f" by {started.workers} worker{'s' if started.workers > 1 else ''}"
     screen.print(f"penstock serves at [bold]{started.url}[/]{by}   (docs: {started.url}/docs)")
     if started.grpc is not None:
         screen.print(f"gRPC at [bold]{started.grpc}[/]")
+    if started.control is not None:
+        screen.print(f"control API at [bold]{started.control}[/]")
+    elif home is not None:
+        screen.print(_UNGOVERNED if started.workers else _ALONE)
     for model in started.models:
         where = ", in a process of its own" if model.is_apart else ""
         cost = f"{model.cost_us:,.0f} µs a row, {model.rows_64_us:,.0f} µs for 64"
@@ -85,4 +94,11 @@ def _announce(started: Started) -> None:
         screen.print(f"  {model.name} version {model.version}, {model.flavour}{where}: {cost}, {size}")
     screen.print(f"memory of each process that serves: {started.worker_bytes / 1e6:,.0f} MB")
     screen.print(f"records: {started.segment}")
-    screen.print(started.models[0].curl, markup=False)
+    if started.models:
+        screen.print(started.models[0].curl, markup=False)
+    else:
+        screen.print(f"nothing is published yet: penstock publish BUNDLE --home {home}", markup=False)
+
+
+_ALONE = "without workers there is no controller: what is deployed meanwhile is served from the next start on"
+_UNGOVERNED = "the controller has yet to answer; what was deployed last is served"

@@ -1,29 +1,36 @@
-"""What supervisor, workers and native processes say to each other: small JSON messages on Unix sockets.
+"""What supervisor, workers, native processes and the controller say to each other: JSON messages on Unix sockets.
 
 A connection's file descriptor travels with the message that hands it over (SCM_RIGHTS). The sockets keep
-the bounds of messages; nothing is pickled.
+the bounds of messages; what is too long for one goes as a file in memory. Nothing is pickled.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
+from datetime import datetime
 from typing import Final, TypeAlias
 
 import msgspec
 
+from penstock.routing import Wanted
 from penstock.settings import Settings
 from penstock.started import Loaded, Served
 from penstock.telemetry import FamilyState
 
-MAX_MESSAGE_BYTES: Final = 4 << 20
+ROOM_BYTES: Final = 4 << 20
+"""What may wait in a channel, where the system allows as much."""
+
+MAX_MESSAGE_BYTES: Final = 64 << 10
+_IN_MEMORY: Final = b"@"
 
 
 class Configure(msgspec.Struct, frozen=True, tag=True):
     """Supervisor to worker, first: what to serve, and as which worker."""
 
     settings: Settings
-    bundles: list[str]
+    wanted: Wanted
     worker: int
     url: str
     apart: list[Loaded]
@@ -40,18 +47,20 @@ class Unready(msgspec.Struct, frozen=True, tag=True):
 
 
 class Leave(msgspec.Struct, frozen=True, tag=True):
-    """Supervisor to worker or native process: answer what is under way, then exit."""
+    """Supervisor to any other process: answer what is under way, then exit."""
 
 
 class Apply(msgspec.Struct, frozen=True, tag=True):
-    """Controller to supervisor, and on to the workers: `routing.json` was replaced; it is at this revision.
-
-    `apart` are the versions that native processes have loaded by then: the supervisor starts those before it passes
-    the message on.
-    """
+    """Controller to supervisor: `routing.json` was replaced; it is at this revision, or a later one by now."""
 
     revision: int
-    apart: list[Loaded] = []
+
+
+class Swap(msgspec.Struct, frozen=True, tag=True):
+    """Supervisor to worker: serve this from now on. `apart` are the versions that native processes have loaded."""
+
+    wanted: Wanted
+    apart: list[Loaded]
 
 
 class Applied(msgspec.Struct, frozen=True, tag=True):
@@ -64,10 +73,11 @@ class Applied(msgspec.Struct, frozen=True, tag=True):
 
 
 class Govern(msgspec.Struct, frozen=True, tag=True):
-    """Supervisor to controller, first: the settings, and where calls are answered."""
+    """Supervisor to controller, first: the settings, where calls are answered, and since when the server runs."""
 
     settings: Settings
     url: str
+    began_at: datetime | None = None
 
 
 class Governs(msgspec.Struct, frozen=True, tag=True):
@@ -78,11 +88,13 @@ class Governs(msgspec.Struct, frozen=True, tag=True):
 
 class Standing(msgspec.Struct, frozen=True, tag=True):
     """Supervisor to controller, whenever it changes: the revision that each worker serves, by number, and what any of
-    them, or a native process, could not load.
+    them, or a native process, could not load of it: a failure of an older `routing.json` is not told again.
     """
 
     revisions: dict[int, int]
     failures: dict[str, str] = {}
+    revision: int = 0
+    """Of the `routing.json` that was taken up last, which the failures are of."""
 
 
 class Summed(msgspec.Struct, frozen=True, tag=True):
@@ -123,15 +135,17 @@ class Up(msgspec.Struct, frozen=True, tag=True):
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):
-    """Worker to supervisor: everything is loaded and proven; connections may come."""
+    """Worker to supervisor: everything is loaded and proven; connections may come. The rest is as in `Applied`."""
 
     models: list[Served]
     segment: str
     resident_bytes: int
+    revision: int = 0
+    failures: dict[str, str] = {}
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):
-    """Worker or native process to supervisor: it cannot serve, and why; it exits."""
+    """Worker, native process or controller to supervisor: it cannot begin, and why; it exits."""
 
     message: str
 
@@ -161,7 +175,7 @@ class Sum(msgspec.Struct, frozen=True, tag=True):
     place: tuple[str, int] | None = None
 
 
-ToWorker: TypeAlias = Configure | Take | Unready | Leave | Summed | Attach | Apply
+ToWorker: TypeAlias = Configure | Take | Unready | Leave | Summed | Attach | Swap
 ToController: TypeAlias = Govern | Standing | Leave
 ToNative: TypeAlias = Load | Begin | Attend | Leave
 ToSupervisor: TypeAlias = Ready | Failed | Took | Beat | Sum | Loaded | Up | Applied | Governs | Apply
@@ -179,16 +193,20 @@ def pair() -> tuple[socket.socket, socket.socket]:
     """Both ends of a channel: the supervisor's and the worker's."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     for end in (ours, theirs):
-        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MAX_MESSAGE_BYTES)
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, ROOM_BYTES)
         end.setblocking(False)
     return ours, theirs
 
 
 def send(end: socket.socket, message: Message, connection: socket.socket | None = None) -> bool:
     """Send a message, and a connection with it. False when the other side is gone or does not read."""
-    with contextlib.suppress(OSError):
+    data = _ENCODER.encode(message)
+    with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
         handles = [] if connection is None else [connection.fileno()]
-        socket.send_fds(end, [_ENCODER.encode(message)], handles)
+        if len(data) > MAX_MESSAGE_BYTES:
+            handles.insert(0, _in_memory(data, stack))
+            data = _IN_MEMORY
+        socket.send_fds(end, [data], handles)
         return True
     return False
 
@@ -210,19 +228,39 @@ def received_by_native(end: socket.socket) -> tuple[ToNative | None, socket.sock
 
 def received_by_controller(end: socket.socket) -> ToController | None:
     """The next message; None once the supervisor is gone. Raises BlockingIOError when nothing is there."""
-    data = end.recv(MAX_MESSAGE_BYTES)
+    data, _ = _received(end)
     return _TO_CONTROLLER.decode(data) if data else None
 
 
+def received_by_supervisor(end: socket.socket) -> ToSupervisor | None:
+    """The next message; None once the other process is gone. Raises BlockingIOError when nothing is there."""
+    try:
+        data, _ = _received(end)
+    except ConnectionResetError:  # it died with messages unread; the kernel says so once, before what it sent last
+        data, _ = _received(end)
+    return _TO_SUPERVISOR.decode(data) if data else None
+
+
 def _received(end: socket.socket) -> tuple[bytes, socket.socket | None]:
-    data, handles, _, _ = socket.recv_fds(end, MAX_MESSAGE_BYTES, 1)
+    """The bytes of the next message, none at the end, and the connection that came with it."""
+    while True:
+        data, handles, _, _ = socket.recv_fds(end, MAX_MESSAGE_BYTES, 2)
+        if data != _IN_MEMORY:
+            break
+        if handles:  # there are files to be had
+            data = _whole(handles.pop(0))
+            break
     return data, socket.socket(fileno=handles[0]) if handles else None
 
 
-def received_by_supervisor(end: socket.socket) -> ToSupervisor | None:
-    """The next message; None once the worker is gone. Raises BlockingIOError when nothing is there."""
-    try:
-        data = end.recv(MAX_MESSAGE_BYTES)
-    except ConnectionResetError:  # it died with messages unread; the kernel says so once, before what it sent last
-        data = end.recv(MAX_MESSAGE_BYTES)
-    return _TO_SUPERVISOR.decode(data) if data else None
+def _in_memory(data: bytes, stack: contextlib.ExitStack) -> int:
+    """The descriptor of a file in memory that holds `data`, closed at the end of `stack`."""
+    file = stack.enter_context(os.fdopen(os.memfd_create("penstock"), "wb", buffering=0))
+    file.write(data)
+    return file.fileno()
+
+
+def _whole(handle: int) -> bytes:
+    with os.fdopen(handle, "rb") as file:
+        file.seek(0)
+        return file.read()

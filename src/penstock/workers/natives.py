@@ -10,13 +10,14 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from penstock.bundle.manifest import manifest_of
+from penstock.routing import Wanted
 from penstock.settings import Settings
 from penstock.started import Loaded
 from penstock.telemetry import FamilyState
@@ -27,6 +28,7 @@ from penstock.workers.spawn import BackOff, Channelled, fate_of, spawn
 _LOG = logging.getLogger("penstock")
 _START_S: Final = 120.0
 _HUNG_S: Final = 30.0
+_LOOK_S: Final = 0.01
 # pyarrow, which pandas imports where it is installed, would start a thread, and with it nothing can be forked safely.
 _ONE_THREAD: Final = {"JE_ARROW_MALLOC_CONF": "background_thread:false"}
 
@@ -45,15 +47,13 @@ class Native(msgspec.Struct, frozen=True):
         return f"native-{self.name}-{self.version}" + (f"-{self.number}" if self.number else "")
 
 
-def natives_of(bundles: Sequence[Path], processes: int) -> list[Native]:
-    """The processes that `bundles` need. Raises BundleRefused for a bundle whose manifest cannot be read."""
-    counts: dict[str, int] = {}
+def natives_of(wanted: Wanted, processes: int) -> list[Native]:
+    """The processes that what is wanted needs. Raises BundleRefused for a bundle whose manifest cannot be read."""
     found = []
-    for bundle in bundles:
-        manifest = manifest_of(bundle)
-        version = counts[manifest.name] = counts.get(manifest.name, 0) + 1
-        if manifest.flavour == "native":
-            found += [Native(bundle, manifest.name, version, number) for number in range(processes)]
+    for name, paths in wanted.paths.items():
+        for version, path in paths.items():
+            if manifest_of(Path(path)).flavour == "native":
+                found += [Native(Path(path), name, version, number) for number in range(processes)]
     return found
 
 
@@ -67,6 +67,8 @@ class Keeper:
         self.ended: list[subprocess.Popen[bytes]] = []  # to be reaped
         self.counted: list[FamilyState] = []
         self.restarts = 0
+        self.was_up = False
+        self.failure: str | None = None  # why it never was
         self._settings = settings
         self._tell = tell
         self._limit_s = settings.server.deadline_ms / 1e3 + settings.native.grace_s
@@ -119,6 +121,9 @@ class Keeper:
                 self._loop.remove_reader(one.end)
                 one.end.close()
         self._process = self._source = None
+        if self._loader is not None:
+            self.ended.append(self._loader)
+            self._loader = None
 
     def kill(self) -> None:
         """End what still runs, without waiting."""
@@ -202,7 +207,7 @@ class Keeper:
             case None:
                 self._bury(process)
             case Up():
-                self._pid = message.pid
+                self._pid, self.was_up = message.pid, True
                 self._tell(self, None)
             case Beat():
                 self.counted = message.counted
@@ -225,31 +230,55 @@ class Keeper:
 class Natives:
     """The processes of all native versions."""
 
-    def __init__(
-        self,
-        natives: Sequence[Native],
-        settings: Settings,
-        *,
-        on_ready: Callable[[], None],
-        on_failure: Callable[[str], None],
-        workers: Callable[[], Iterable[tuple[int, socket.socket]]],
-    ) -> None:
-        """`on_ready` is called once all compute; `workers` are the numbers and channels of those that ask."""
-        self._natives = natives
+    def __init__(self, settings: Settings, *, workers: Callable[[], Iterable[tuple[int, socket.socket]]]) -> None:
+        """`workers` are the numbers and channels of those that ask."""
         self._settings = settings
-        self._on_ready = on_ready
-        self._on_failure = on_failure
         self._workers = workers
-        self._is_ready = False
         self._keepers: list[Keeper] = []
         self._leaving: list[Keeper] = []
 
-    def start(self) -> None:
-        """Load them all; with none there is nothing to wait for."""
-        self._keepers = [Keeper(native, self._settings, self._hear) for native in self._natives]
-        for keeper in self._keepers:
-            keeper.load()
-        self._tell_if_ready()
+    async def take_up(self, wanted: Wanted) -> dict[str, str]:
+        """Have what `wanted` needs computed, beside what is there; why it cannot be, by `name/version`.
+
+        Several may be under way. Raises BundleRefused for a bundle whose manifest cannot be read.
+        """
+        natives = natives_of(wanted, self._settings.native.processes)
+        there = {keeper.native for keeper in self._keepers}
+        for native in natives:
+            if native not in there:
+                keeper = Keeper(native, self._settings, self._hear)
+                self._keepers.append(keeper)
+                keeper.load()
+        needed = [keeper for keeper in self._keepers if keeper.native in natives]
+        while not all(keeper.was_up or keeper.failure for keeper in needed):
+            await asyncio.sleep(_LOOK_S)
+        failures = {}
+        for keeper in needed:
+            if keeper.failure is not None:
+                failures[f"{keeper.native.name}/{keeper.native.version}"] = keeper.failure
+                self._drop(keeper)
+        return failures
+
+    def let_go(self, wanted: Wanted) -> None:
+        """End what `wanted` does not need; workers that still ask are answered."""
+        for keeper in list(self._keepers):
+            native = keeper.native
+            if wanted.paths.get(native.name, {}).get(native.version) == str(native.bundle):
+                continue
+            if keeper.is_up:
+                self._keepers.remove(keeper)
+                self._leaving.append(keeper)
+                keeper.leave()
+            else:
+                self._drop(keeper)
+
+    def _drop(self, keeper: Keeper) -> None:
+        """End what nobody has asked."""
+        if keeper in self._keepers:
+            self._keepers.remove(keeper)
+            self._leaving.append(keeper)
+            keeper.end()
+            keeper.kill()
 
     def loaded(self) -> list[Loaded]:
         """What they have loaded, as workers are told."""
@@ -277,7 +306,9 @@ class Natives:
 
     async def roll(self) -> None:
         """Replace them one at a time: the new one is asked before the old one leaves."""
-        for place, old in enumerate(self._keepers):
+        for old in list(self._keepers):
+            if old not in self._keepers:  # let go meanwhile
+                continue
             fresh = Keeper(old.native, self._settings, self._hear)
             fresh.restarts = old.restarts
             fresh.load()
@@ -289,7 +320,11 @@ class Natives:
                 fresh.end()
                 fresh.kill()
                 return
-            self._keepers[place] = fresh
+            if old not in self._keepers:
+                fresh.end()
+                fresh.kill()
+                continue
+            self._keepers[self._keepers.index(old)] = fresh
             self._join_workers(fresh)
             old.leave()
             self._leaving.append(old)
@@ -304,18 +339,14 @@ class Natives:
         return [process for keeper in (*self._keepers, *self._leaving) for process in keeper.processes()]
 
     def _hear(self, keeper: Keeper, failure: str | None) -> None:
-        if failure is not None and not self._is_ready:
-            self._on_failure(failure)
-        elif failure is not None:
+        if failure is None:
+            if keeper in self._keepers:
+                self._join_workers(keeper)
+            return
+        if keeper.was_up or keeper not in self._keepers:
             _LOG.error("%s cannot be loaded: %s", keeper.native.label, failure)
-        elif keeper in self._keepers:
-            self._join_workers(keeper)
-            self._tell_if_ready()
-
-    def _tell_if_ready(self) -> None:
-        if not self._is_ready and all(keeper.is_up for keeper in self._keepers):
-            self._is_ready = True
-            self._on_ready()
+        else:
+            keeper.failure = keeper.failure or failure
 
     def _join_workers(self, keeper: Keeper) -> None:
         for number, worker in self._workers():

@@ -13,24 +13,41 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from penstock.address import grpc_address, listen, require_safe_address, reserved_grpc_port, url_of
 from penstock.cores import cores, workers_of
 from penstock.errors import PenstockError
+from penstock.given import given, is_given
 from penstock.notify import NOBODY, READY, STOPPING, Notify
+from penstock.routing import Wanted, read_wanted
 from penstock.server.http.door import Door
 from penstock.settings import Settings
 from penstock.started import Started
 from penstock.telemetry import FamilyState, Registry, lasting
 from penstock.workers import channel
-from penstock.workers.acceptor import Acceptor, Taker
-from penstock.workers.channel import Beat, Configure, Failed, Leave, Ready, Sum, Summed, Took, Unready
-from penstock.workers.natives import Natives, natives_of
+from penstock.workers.acceptor import Acceptor
+from penstock.workers.channel import (
+    Applied,
+    Beat,
+    Configure,
+    Failed,
+    Leave,
+    Ready,
+    Standing,
+    Sum,
+    Summed,
+    Took,
+    Unready,
+)
+from penstock.workers.governor import Governor
+from penstock.workers.natives import Natives
 from penstock.workers.spawn import BackOff, fate_of, spawn
+from penstock.workers.standings import Standings, Worker
 
 _LOG = logging.getLogger("penstock")
 _HUNG_S = 30.0
@@ -39,51 +56,36 @@ _START_S = 120.0
 _LAST_WORDS_S = 5.0
 
 
-class Worker(Taker):
-    """A worker process, as the supervisor sees it."""
-
-    def __init__(self, number: int, process: subprocess.Popen[bytes], end: socket.socket) -> None:
-        super().__init__(end)
-        self.number = number
-        self.process = process
-        self.ready: Ready | None = None
-        self.is_leaving = False
-        self.counted = Registry()
-        # Where in its log `counted` ends; at first where that of the worker before did, whose rest it is to count.
-        self.place: tuple[str, int] | None = None
-
-
 class Supervisor:
-    """Keeps the workers and the processes of native models serving `bundles` on `listener`, on one event loop."""
+    """Keeps the workers and the processes of native models serving on `listener`, and a controller beside them unless
+    the command line gave what is `wanted`. On one event loop.
+    """
 
     def __init__(
         self,
         settings: Settings,
-        bundles: Sequence[Path],
+        wanted: Wanted,
         listener: socket.socket,
         *,
         on_start: Callable[[Started], None],
         notify: Notify = NOBODY,
     ) -> None:
         self._settings = settings
-        self._bundles = [str(bundle) for bundle in bundles]
         self._listener = listener
         self._on_start = on_start
         self._notify = notify
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
         self._workers: list[Worker] = []
         self._ended: list[subprocess.Popen[bytes]] = []  # to be reaped
         self._dead = Registry()
         self._restarts = self._dead.counter("penstock_worker_restarts_total", "Workers started again.", ("worker",))
         self._count = settings.server.workers or 1
         self._rests = [BackOff() for _ in range(self._count)]
-        self._natives = Natives(
-            natives_of(bundles, settings.native.processes),
-            settings,
-            on_ready=self._start_all,
-            on_failure=self._fail,
-            workers=lambda: [(worker.number, worker.end) for worker in self._workers],
+        self._natives = Natives(settings, workers=lambda: [(worker.number, worker.end) for worker in self._workers])
+        self._standings = Standings(
+            Path(settings.home), wanted, self._natives, workers=lambda: self._workers, tell=self._tell_standing
         )
+        self._governor = None if is_given(wanted) else self._governor_of(settings, listener)
         most = settings.limits.connections
         door = Door(most * self._count, self._dead)
         self._acceptor = Acceptor(listener, self._takers, most=most, door=door)
@@ -98,9 +100,11 @@ class Supervisor:
         """Serve until SIGTERM or SIGINT. Raises PenstockError when the first workers cannot start."""
         self._loop.add_signal_handler(signal.SIGTERM, self._stop_in_order)
         self._loop.add_signal_handler(signal.SIGINT, self._stop_in_order)
-        self._loop.add_signal_handler(signal.SIGHUP, lambda: self._loop.create_task(self._roll()))
-        self._natives.start()
-        self._tasks = [self._loop.create_task(self._watch())]
+        self._loop.add_signal_handler(signal.SIGHUP, lambda: self._spawn(self._roll()))
+        if self._governor is not None:
+            self._governor.start()
+        self._spawn(self._watch())
+        self._spawn(self._start_all())
         await self._stopped.wait()
         for task in self._tasks:
             task.cancel()
@@ -109,9 +113,36 @@ class Supervisor:
         if self._failure is not None:
             raise PenstockError(self._failure)
 
-    def _start_all(self) -> None:
+    def _governor_of(self, settings: Settings, listener: socket.socket) -> Governor:
+        return Governor(settings, url_of(listener), on_word=self._hear_governor, on_failure=self._fail_to_start)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _start_all(self) -> None:
+        for name, why in (await self._standings.begin()).items():
+            _LOG.error("%s cannot be served: %s", name, why)
+            if self._governor is None:
+                self._fail(why)
         for number in range(self._count):
-            self._start(number)
+            if not self._is_stopping:
+                self._start(number)
+
+    def _hear_governor(self) -> None:
+        """There may be something new to serve; or the controller is new, or there is none."""
+        self._spawn(self._standings.take_up())
+        self._standings.look(again=True)
+        self._open()
+
+    def _tell_standing(self, standing: Standing) -> None:
+        if self._governor is not None and not self._is_stopping:
+            self._governor.tell(standing)
+
+    def _fail_to_start(self, why: str) -> None:
+        if not self._is_started:
+            self._fail(why)
 
     def _start(self, number: int, untold: tuple[str, int] | None = None) -> Worker:
         process, ours = spawn("penstock.workers.worker", threads=max(1, cores() // self._count))
@@ -120,7 +151,7 @@ class Supervisor:
         self._workers.append(worker)
         self._loop.add_reader(ours, self._hear, worker)
         url, apart = url_of(self._listener), self._natives.loaded()
-        channel.send(ours, Configure(self._settings, self._bundles, number, url, apart, untold))
+        channel.send(ours, Configure(self._settings, self._standings.wanted, number, url, apart, untold))
         self._natives.join(number, ours)
         return worker
 
@@ -141,6 +172,9 @@ class Supervisor:
                 self._give_up(worker, message)
             case Took():
                 worker.told(message.taken, message.connections)
+            case Applied():
+                worker.applied(message)
+                self._standings.look()
             case Beat():
                 worker.told(message.taken, message.connections)
                 worker.counted, worker.place = _registry(message.counted), message.place or worker.place
@@ -150,20 +184,43 @@ class Supervisor:
 
     def _welcome(self, worker: Worker, ready: Ready) -> None:
         worker.ready = ready
+        worker.applied(ready)
         if self._is_unready:
             channel.send(worker.end, Unready())
         if self._is_stopping:
             return
-        # Connections wait in the kernel's queue until all are there, so that the first ones are shared evenly.
-        if not self._is_started and all(other.ready is not None for other in self._workers):
-            self._is_started = True
-            url = url_of(self._listener)
-            grpc = grpc_address(self._settings.server)
-            self._on_start(Started(url, self._count, ready.models, ready.segment, ready.resident_bytes, grpc))
-            self._notify.tell(READY)
-            self._tasks.append(self._loop.create_task(self._notify.tell_alive()))
-            self._acceptor.begin()
+        self._standings.look()
+        self._open()
         self._acceptor.look()
+
+    def _open(self) -> None:
+        """Begin to take calls, once all workers are there (connections wait in the kernel's queue, so that the first
+        ones are shared evenly), and it is known whether a controller governs.
+        """
+        ready = [worker.ready for worker in self._workers if worker.ready is not None]
+        is_governed = self._governor is None or self._governor.is_settled
+        if (
+            self._is_started
+            or self._is_stopping
+            or not is_governed
+            or len(ready) < max(self._count, len(self._workers))
+        ):
+            return
+        self._is_started = True
+        self._on_start(
+            Started(
+                url=url_of(self._listener),
+                workers=self._count,
+                models=ready[-1].models,
+                segment=ready[-1].segment,
+                worker_bytes=ready[-1].resident_bytes,
+                grpc=grpc_address(self._settings.server),
+                control=None if self._governor is None else self._governor.url,
+            )
+        )
+        self._notify.tell(READY)
+        self._spawn(self._notify.tell_alive())
+        self._acceptor.begin()
 
     def _give_up(self, worker: Worker, failed: Failed) -> None:
         if not self._is_started:
@@ -187,8 +244,10 @@ class Supervisor:
         self._dead.merge(lasting(worker.counted.state()))
         self._acceptor.take_back(worker)
         if self._is_stopping:
+            worker.fate = "was to leave"
             return
-        fate = fate_of(worker.process) if self._is_started else fate_of(worker.process, _LAST_WORDS_S)
+        fate = worker.fate = fate_of(worker.process, 0.05 if self._is_started else _LAST_WORDS_S)
+        self._standings.look()
         if not self._is_started:
             self._fail(
                 f"Expected worker {worker.number} to serve, but it {fate} before it was ready: see above for why"
@@ -216,6 +275,8 @@ class Supervisor:
             self._ended = [process for process in self._ended if process.poll() is None]
             now_s = time.monotonic()
             self._natives.watch(now_s)
+            if self._governor is not None:
+                self._governor.watch()
             for worker in list(self._workers):
                 allowed_s = _HUNG_S if worker.ready is not None else _START_S
                 if now_s - worker.heard_s > allowed_s:
@@ -278,6 +339,9 @@ class Supervisor:
             await asyncio.sleep(0.02)
         self._natives.end()
         processes += self._natives.processes()
+        if self._governor is not None:
+            self._governor.leave()
+            processes += self._governor.processes()
         while any(process.poll() is None for process in processes) and time.monotonic() < until_s:
             await asyncio.sleep(0.02)
         for process in processes:
@@ -305,16 +369,20 @@ def _registry(counted: list[FamilyState]) -> Registry:
 def supervise(
     settings: Settings, bundles: Sequence[Path], *, on_start: Callable[[Started], None], notify: Notify = NOBODY
 ) -> None:
-    """Serve `bundles` by several workers until SIGTERM or SIGINT. Blocks. Raises SettingsError and PenstockError."""
+    """Serve by several workers until SIGTERM or SIGINT: `bundles`, or without any what the home's control plane wants.
+
+    Blocks. Raises SettingsError and PenstockError.
+    """
     require_safe_address(settings.server)
     count = workers_of(settings.server.workers) or 1
     native = msgspec.structs.replace(settings.native, processes=min(settings.native.processes, count))
     server = msgspec.structs.replace(settings.server, workers=count)
     settings = msgspec.structs.replace(settings, server=server, native=native)
+    wanted = given(bundles, server.default_model) if bundles else read_wanted(Path(settings.home))
     with reserved_grpc_port(settings) as ours, listen(settings.server) as listener:
         listener.setblocking(False)
 
         async def run() -> None:
-            await Supervisor(ours, bundles, listener, on_start=on_start, notify=notify).run()
+            await Supervisor(ours, wanted, listener, on_start=on_start, notify=notify).run()
 
         asyncio.run(run())

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import select
 import socket
 import sys
 from collections.abc import Coroutine
-from pathlib import Path
 from typing import Any
 
 from penstock.app import Assembled, TellingServer, assembled, counted, serve_until_stopped, served
@@ -19,11 +19,25 @@ from penstock.audit import Place, records_after
 from penstock.errors import PenstockError, SegmentError
 from penstock.loading import resident_bytes
 from penstock.logs import set_up_logs
-from penstock.runtime import RemoteModel
 from penstock.server.measures import Measures
+from penstock.swaps import Swaps
 from penstock.telemetry import FamilyState, Registry
 from penstock.workers import channel
-from penstock.workers.channel import Attach, Beat, Configure, Failed, Leave, Ready, Sum, Summed, Take, Took, Unready
+from penstock.workers.channel import (
+    Applied,
+    Attach,
+    Beat,
+    Configure,
+    Failed,
+    Leave,
+    Ready,
+    Sum,
+    Summed,
+    Swap,
+    Take,
+    Took,
+    Unready,
+)
 
 _LOG = logging.getLogger("penstock")
 _BEAT_S = 0.25
@@ -36,22 +50,23 @@ class Attendant:
 
     def __init__(self, end: socket.socket, configure: Configure) -> None:
         self._end = end
-        self._worker = configure.worker
+        self._worker, self._url = configure.worker, configure.url
         self._parts: Assembled | None = None
         self._server: TellingServer | None = None
         self._sums: list[asyncio.Future[str]] = []
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()  # connections on their way in
+        self._works: set[asyncio.Task[Any]] = set()
         self._taken = 0
         self._arrived: list[socket.socket] = []  # taken, and the supervisor has yet to hear of it
 
-    async def run(self, parts: Assembled, url: str) -> None:
+    async def run(self, parts: Assembled) -> None:
         """Serve until told to leave, or until the supervisor is gone."""
         self._parts = parts
-        self._server = TellingServer(parts.config, parts.host, lambda: self._tell_ready(parts, url))
+        self._server = TellingServer(parts.config, parts.host, lambda: self._tell_ready(parts))
         loop = asyncio.get_running_loop()
         loop.add_reader(self._end, self._hear)
         self._hear()  # the sockets of native processes are there already
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*self._works, return_exceptions=True)
         beat = loop.create_task(self._beat())
         await serve_until_stopped(self._server, parts.log, [], parts.grpc)
         beat.cancel()
@@ -64,8 +79,9 @@ class Attendant:
         channel.send(self._end, Sum(self._counted(), self._place()))
         return await asyncio.wait_for(asked, _SUM_S)
 
-    def _tell_ready(self, parts: Assembled, url: str) -> None:
-        channel.send(self._end, Ready(served(parts.models, url), str(parts.log.path), resident_bytes()))
+    def _tell_ready(self, parts: Assembled) -> None:
+        models, swaps = served(parts.host.models(), self._url), parts.swaps
+        channel.send(self._end, Ready(models, str(parts.log.path), resident_bytes(), swaps.revision, swaps.failures))
 
     def _hear(self) -> None:
         while True:
@@ -83,6 +99,8 @@ class Attendant:
                         self._arrived.append(connection)
                 case Attach() if connection is not None:
                     self._attach(message, connection)
+                case Swap() if self._parts is not None:
+                    self._work(self._take_up(self._parts.swaps, message))
                 case Summed():
                     self._tell_sums(message.text)
                 case Unready():
@@ -128,9 +146,17 @@ class Attendant:
         return are_open + len(self._arrived) + len(self._tasks)
 
     def _attach(self, message: Attach, end: socket.socket) -> None:
-        for model in [] if self._parts is None else self._parts.models:
-            if isinstance(model, RemoteModel) and (model.name, model.version) == (message.name, message.version):
-                self._spawn(model.remote.attach(end))
+        if self._parts is not None:
+            self._work(self._parts.swaps.attach((message.name, message.version), end))
+
+    async def _take_up(self, swaps: Swaps, swap: Swap) -> None:
+        if await swaps.take_up(swap.wanted, swap.apart):
+            channel.send(self._end, Applied(swaps.revision, swaps.failures))
+
+    def _work(self, work: Coroutine[Any, Any, Any]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._works.add(task)
+        task.add_done_callback(self._works.discard)
 
     def _spawn(self, work: Coroutine[Any, Any, Any]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -193,7 +219,7 @@ def main() -> None:
         set_up_logs(configure.settings.log, configure.worker)
         with assembled(
             configure.settings,
-            [Path(bundle) for bundle in configure.bundles],
+            configure.wanted,
             worker=configure.worker,
             metrics=attendant.all_metrics,
             apart=configure.apart,
@@ -201,11 +227,15 @@ def main() -> None:
         ) as parts:
             if configure.untold is not None:
                 recount(parts, Place(*configure.untold))
-            parts.runner.run(attendant.run(parts, configure.url))
+            parts.runner.run(attendant.run(parts))
+            is_loading = parts.swaps.is_loading
     except PenstockError as error:
         channel.send(end, Beat(0, registry.state()))  # what could not be loaded is counted, too
         channel.send(end, Failed(str(error)))
         sys.exit(1)
+    if is_loading:  # a thread in a library must not keep the process, nor be taken down with Python around it
+        logging.shutdown()
+        os._exit(0)
 
 
 if __name__ == "__main__":

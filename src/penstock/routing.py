@@ -158,7 +158,8 @@ def write_wanted(home: Path, wanted: Wanted) -> None:
     """Replace `routing.json` in `home` at once and durably: whoever reads finds the old one or the new one, whole."""
     path, partial = home / ROUTING_FILE, home / f"{ROUTING_FILE}.{os.getpid()}"
     with partial.open("wb") as file:
-        file.write(msgspec.json.format(msgspec.json.encode(msgspec.to_builtins(wanted, str_keys=True), order="sorted")) + b"\n")
+        plain = msgspec.to_builtins(wanted, str_keys=True)
+        file.write(msgspec.json.format(msgspec.json.encode(plain, order="sorted")) + b"\n")
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)

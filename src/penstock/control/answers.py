@@ -96,8 +96,8 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
 
     model: str
     what: str
-    before: msgspec.Raw = msgspec.Raw(b"null")
-    after: msgspec.Raw = msgspec.Raw(b"null")
+    before: msgspec.Raw
+    after: msgspec.Raw
 
 
 class ApplyAnswer(msgspec.Struct, frozen=True, kw_only=True):

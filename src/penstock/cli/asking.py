@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 Home = Annotated[str | None, typer.Option(help="Where data live. [default: ./penstock-home]")]
 Url = Annotated[
-    str | None, typer.Option(help="The control API to ask, as of another machine. [default: that of the home, if it runs]")
+    str | None,
+    typer.Option(help="The control API to ask, as of another machine. [default: that of the home, if it runs]"),
 ]
 Config = Annotated[Path | None, typer.Option(help="A settings file. [default: ./penstock.toml, if there]")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of tables.")]

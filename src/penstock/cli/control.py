@@ -10,6 +10,7 @@ import typer
 
 from penstock.cli.asking import Asked, Config, Force, Home, IfRevision, Json, Name, Reason, Url, Version, by, number_of
 from penstock.cli.screen import console, print_json, print_table, progress
+from penstock.cli.times import shown
 
 if TYPE_CHECKING:
     from penstock.control.answers import ApplyAnswer, MoveAnswer, PublishAnswer
@@ -21,7 +22,9 @@ _TRYING = "trying the version in a process of its own, then waiting for all work
 def publish(
     *,
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle: a directory or a .penstock file.")],
-    alias: Annotated[str | None, typer.Option(help="Also give this alias to the version, as `penstock alias` does.")] = None,
+    alias: Annotated[
+        str | None, typer.Option(help="Also give this alias to the version, as `penstock alias` does.")
+    ] = None,
     reason: Reason = None,
     force: Force = False,
     home: Home = None,
@@ -73,7 +76,9 @@ def deploy(
 def alias(
     *,
     name: Name,
-    alias: Annotated[str, typer.Argument(metavar="ALIAS", help="As in candidate; Staging and Production are taken, too.")],
+    alias: Annotated[
+        str, typer.Argument(metavar="ALIAS", help="As in candidate; Staging and Production are taken, too.")
+    ],
     version: Annotated[str | None, typer.Argument(metavar="[VERSION]", help="As of `penstock deploy`.")] = None,
     remove: Annotated[bool, typer.Option("--remove", help="Take the alias away.")] = False,
     reason: Reason = None,
@@ -141,7 +146,9 @@ def remove(
 
 def apply(
     *,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A declared state, as docs/control.md shows; - reads stdin.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A declared state, as docs/control.md shows; - reads stdin.")
+    ],
     dry_run: DryRun = False,
     reason: Reason = None,
     force: Force = False,
@@ -186,7 +193,9 @@ def gc(
     if json:
         print_json(answer)
         return
-    print_table("", [(name, ", ".join(map(str, numbers))) for name, numbers in answer.versions.items()], columns=("", ""))
+    print_table(
+        "", [(name, ", ".join(map(str, numbers))) for name, numbers in answer.versions.items()], columns=("", "")
+    )
     count = sum(map(len, answer.versions.values()))
     verb = "would go" if answer.is_dry else "are gone"
     console().print(f"{count} versions and {len(answer.files)} files {verb}: {answer.freed_bytes / 1e6:,.1f} MB")
@@ -206,7 +215,9 @@ def backup(
     with progress(quiet=False) as step, Asked(home, url, config).operations() as operations:
         step("copying")
         operations.back_up(directory.absolute())
-    console().print(f"backed up to {directory}; `penstock restore {directory} --home DIR` makes a home of it", markup=False)
+    console().print(
+        f"backed up to {directory}; `penstock restore {directory} --home DIR` makes a home of it", markup=False
+    )
 
 
 def restore(
@@ -219,14 +230,15 @@ def restore(
 
     Example: `penstock restore /backups/penstock-monday --home ./penstock-home`
     """
-    from penstock.controller.backup import restore as restored
+    from penstock.controller.restore import restore as restored
     from penstock.settings import from_environment
 
     settings = from_environment(flags={} if home is None else {"home": home}, file=config).settings
     with progress(quiet=False) as step:
         step("checking and copying")
-        restored(directory, Path(settings.home))
-    console().print(f"restored to {settings.home}; next: penstock serve --home {settings.home}", markup=False)
+        found = restored(directory, settings)
+    console().print(f"restored to {settings.home}, as of {shown(found.at)} (revision {found.revision})", markup=False)
+    console().print(f"Next: penstock serve --home {settings.home}", markup=False)
 
 
 def _show_move(answer: MoveAnswer, *, as_json: bool) -> None:

@@ -54,4 +54,6 @@ def _tried(change: Tried) -> str:
 def _serving(change: Serving) -> str:
     if not change.after:
         return f"{change.node} serves it no more"
-    return f"{change.node} answers {', '.join(f'{alias} by version {number}' for alias, number in change.after.items())}"
+    return (
+        f"{change.node} answers {', '.join(f'{alias} by version {number}' for alias, number in change.after.items())}"
+    )

@@ -63,7 +63,9 @@ def history(
     name: Name,
     at: Annotated[
         str | None,
-        typer.Option(help='What was then: 2026-11-20T18:00:00Z, "2026-11-20 18:00" (local time), 2026-11-20, "2h ago".'),
+        typer.Option(
+            help='What was then: 2026-11-20T18:00:00Z, "2026-11-20 18:00" (local time), 2026-11-20, "2h ago".'
+        ),
     ] = None,
     home: Home = None,
     url: Url = None,
@@ -126,12 +128,15 @@ def _print_model(answer: ModelAnswer, served: list[Span]) -> None:
     for alias, number in answer.aliases.items():
         moved = answer.moved[alias]
         screen.print(
-            f"  {alias}: version {number} since {since(moved.at, now)} by {who_of(moved.who)}{reason_of(moved)}", markup=False
+            f"  {alias}: version {number} since {since(moved.at, now)} by {who_of(moved.who)}{reason_of(moved)}",
+            markup=False,
         )
     for span in served:
         if span.until is None:
             since_when = since(span.since, now)
-            screen.print(f"  {span.node} answers {span.alias} by version {span.version} since {since_when}", markup=False)
+            screen.print(
+                f"  {span.node} answers {span.alias} by version {span.version} since {since_when}", markup=False
+            )
     if not answer.serving:
         screen.print("  no machine serves it")
     if answer.rollback_to is not None:

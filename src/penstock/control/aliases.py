@@ -36,7 +36,9 @@ def version_of(model: str, digests: Mapping[int, str], spelling: str) -> int:
     """
     if spelling == LATEST and digests:
         return max(digests)
-    found = [number for number, digest in digests.items() if _DIGEST.fullmatch(spelling) and digest.startswith(spelling)]
+    found = [
+        number for number, digest in digests.items() if _DIGEST.fullmatch(spelling) and digest.startswith(spelling)
+    ]
     if len(found) != 1:
         raise Unknown(
             f"{spelling!r} is no version of {model!r}: expected a number ({listed(digests)}), `latest`, or a content digest "

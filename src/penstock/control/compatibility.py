@@ -168,7 +168,9 @@ def _takes_any_text(field: Field) -> bool:
 
 
 def _longest(field: Field) -> int:
-    return max([LONGEST_TEXT, *(len(value) for value in (*(field.allowed or ()), field.default) if isinstance(value, str))])
+    return max(
+        [LONGEST_TEXT, *(len(value) for value in (*(field.allowed or ()), field.default) if isinstance(value, str))]
+    )
 
 
 def _unknown(field: Field) -> str:

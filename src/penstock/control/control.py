@@ -151,7 +151,9 @@ class Control:
             model = state.model(name)
             decisions.require_revision(state, name, by.if_revision)
             model.version(number)
-            final, soft = ([], []) if model.aliases.get(alias) == number else self._gate.reasons(state, name, alias, number)
+            final, soft = (
+                ([], []) if model.aliases.get(alias) == number else self._gate.reasons(state, name, alias, number)
+            )
             if final or (soft and not by.is_overruling):
                 what = f"{alias} of {name!r} stays, and does not move to version {number}"
                 raise MoveRefused(what, [*final, *soft], may_force=not final)

@@ -74,7 +74,6 @@ def remove(state: State, name: str, number: int, *, is_forced: bool = False) -> 
     return [Removed(version=number, digest=version.published.digest)]
 
 
-
 def uses_of(model: ModelState, number: int) -> Iterator[str]:
     """What refers to a version, each with what to do about it; nothing if it may go."""
     named = sorted(alias for alias, meant in model.aliases.items() if meant == number)

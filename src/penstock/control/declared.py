@@ -32,9 +32,9 @@ class DeclaredModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     aliases: dict[str, VersionName] = {}
     lazy: bool | msgspec.UnsetType = msgspec.UNSET
-    decision: Decision | None | msgspec.UnsetType = msgspec.UNSET
-    fallback: FallbackOptions | None | msgspec.UnsetType = msgspec.UNSET
-    limits: ModelLimits | None | msgspec.UnsetType = msgspec.UNSET
+    decision: Decision | msgspec.UnsetType | None = msgspec.UNSET
+    fallback: FallbackOptions | msgspec.UnsetType | None = msgspec.UNSET
+    limits: ModelLimits | msgspec.UnsetType | None = msgspec.UNSET
     rules: dict[str, Rules] | msgspec.UnsetType = msgspec.UNSET
 
 

@@ -118,7 +118,9 @@ def after(state: State, event: Event) -> State:
     try:
         changed = _FOLDS[type(event.change)](model, event, event.change)
     except KeyError as error:
-        raise ValueError(f"event {event.revision} is of version {error} of {event.model!r}, which there is not") from error
+        raise ValueError(
+            f"event {event.revision} is of version {error} of {event.model!r}, which there is not"
+        ) from error
     if not isinstance(event.change, Tried | Serving):
         changed = msgspec.structs.replace(changed, revision=event.revision)
     return State({**state.models, event.model: changed}, event.revision, event.at)

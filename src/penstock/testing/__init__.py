@@ -4,7 +4,8 @@ A pytest fixture is in `penstock.testing.fixture`. Nothing of Penstock imports t
 """
 
 from penstock.testing.contract import check_protocol
+from penstock.testing.memory_store import MemoryStore
 from penstock.testing.server import Running, running
 from penstock.testing.tongues import TONGUES, Heard, Tongue
 
-__all__ = ["TONGUES", "Heard", "Running", "Tongue", "check_protocol", "running"]
+__all__ = ["TONGUES", "Heard", "MemoryStore", "Running", "Tongue", "check_protocol", "running"]

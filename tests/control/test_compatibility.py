@@ -1,4 +1,4 @@
-"""What callers would notice of another version: every kind of change by name, and none that the real check would find."""
+"""What callers would notice of another version: every kind of change by name, and none forgotten."""
 
 from __future__ import annotations
 

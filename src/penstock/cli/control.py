@@ -112,9 +112,8 @@ def rollback(
     config: Config = None,
     json: Json = False,
 ) -> None:
-    """Make the champion before this one the champion again; it is still loaded. Exits 1 unless all workers answer by it.
-
-    Once more goes back one more. Example: `penstock rollback churn --reason "complaints from the call centre"`
+    """Make the champion before this one the champion again; it is still loaded. Exits 1 unless all workers answer
+    by it. Once more goes back one more. Example: `penstock rollback churn --reason "complaints from the call centre"`
     """
     with progress(quiet=json) as step, Asked(home, url, config).operations() as operations:
         step("waiting for all workers")
@@ -159,7 +158,7 @@ def apply(
 ) -> None:
     """Make aliases and options of models what a file declares: again and again the same, for CI.
 
-    It ends at the first change that is refused, which exits 1; those before it stand. --dry-run only shows the difference.
+    It ends at the first change that is refused, which exits 1; those before it stand.
     Example: `penstock apply deployments.yaml --dry-run`
     """
     text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
@@ -296,7 +295,7 @@ def _named(version: int | None) -> str:
 
 
 def _end(move: MoveAnswer | None) -> None:
-    """Exit 1 where workers do not answer as was asked; a change that no server is there for stands, and is no failure."""
+    """Exit 1 where workers do not answer as was asked; a change for which no server is there stands, and is no failure."""
     if move is not None and not (move.is_applied or _is_without_server(move.waits_for)):
         raise typer.Exit(1)
 

@@ -44,8 +44,8 @@ _MODEL_COLUMNS = ("model", "champion", "since", "by", "other aliases", "versions
 
 
 def model(*, name: Name, home: Home = None, url: Url = None, config: Config = None, json: Json = False) -> None:
-    """One model: what each alias means and who moved it, what each machine answers by and since when, every version with
-    its lineage, and why one that is wanted is not served.
+    """One model: what each alias means and who moved it, what each machine answers by and since when, every version
+    with its lineage, and why one that is wanted is not served.
 
     Example: `penstock model churn`
     """

@@ -11,9 +11,9 @@ _UNITS: Final = {"s": "seconds", "m": "minutes", "min": "minutes", "h": "hours",
 
 
 def moment(text: str, now: datetime) -> datetime:
-    """The moment that `text` names: `2026-11-20T18:00:00Z`, `2026-11-20 18:00`, `2026-11-20` (its first), `2h ago`, `-2h`.
+    """The moment that `text` names: `2026-11-20T18:00:00Z`, `2026-11-20 18:00`, `2026-11-20`, `2h ago`, `-2h`.
 
-    Without an offset it is local time. Raises ValueError saying what is expected.
+    A date is its first moment. Without an offset it is local time. Raises ValueError saying what is expected.
     """
     try:
         if ago := _AGO.fullmatch(text.strip()):
@@ -21,7 +21,8 @@ def moment(text: str, now: datetime) -> datetime:
         return now if text.strip() == "now" else datetime.fromisoformat(text.strip()).astimezone(now.tzinfo)
     except (ValueError, OverflowError) as error:
         raise ValueError(
-            f"expected a time as in 2026-11-20T18:00:00Z, 2026-11-20 18:00 (local time), 2026-11-20 or 2h ago, got {text!r}"
+            f"expected a time as in 2026-11-20T18:00:00Z, 2026-11-20 18:00 (local time), 2026-11-20 or 2h ago, "
+            f"got {text!r}"
         ) from error
 
 

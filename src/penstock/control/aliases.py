@@ -1,4 +1,4 @@
-"""How operators spell aliases and versions: `champion` and any other name, and the older stages; numbers, `latest`, digests."""
+"""How operators spell aliases (any name, or an older stage) and versions (numbers, `latest`, content digests)."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def version_of(model: str, digests: Mapping[int, str], spelling: str) -> int:
     ]
     if len(found) != 1:
         raise Unknown(
-            f"{spelling!r} is no version of {model!r}: expected a number ({listed(digests)}), `latest`, or a content digest "
-            "of which no other begins so (`sha256:` and at least 8 digits)"
+            f"{spelling!r} is no version of {model!r}: expected a number ({listed(digests)}), `latest`, or a content "
+            "digest of which no other begins so (`sha256:` and at least 8 digits)"
         )
     return found[0]

@@ -70,7 +70,7 @@ class ModelAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Span(msgspec.Struct, frozen=True, kw_only=True):
-    """From when to when (None: still) an alias meant a version; with a `node`, from when to when it was answered there."""
+    """From when to when (None: still) an alias meant a version; with a `node`, from when to when it answered there."""
 
     alias: str
     version: int
@@ -80,7 +80,7 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HistoryAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """What happened to a model, oldest first; with `at`, also what each alias meant and what each machine served then."""
+    """What happened to a model, oldest first; with `at`, also what aliases meant and what each machine served then."""
 
     model: str
     events: list[Event]

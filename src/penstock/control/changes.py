@@ -1,4 +1,4 @@
-"""What happens to the state: events, one for each change, never altered and never removed. Everything is derived of them.
+"""What happens to the state: events, one for each change, never altered nor removed. Everything is derived of them.
 
 An event says who, when, why, what was before and what is after. Revisions are 1, 2, 3, … without a gap over all models;
 times never run backwards.
@@ -37,8 +37,9 @@ class Lineage(msgspec.Struct, frozen=True, omit_defaults=True):
 class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """What a version must fulfil before an alias moves to it, besides its golden rows and a schema that fits.
 
-    `floors` are the least values of metrics (`{"roc_auc": 0.85}`; of errors such as `rmse` the greatest), `max_loss` how
-    much worse than the champion's each may be; both are of the evaluation, and `max_loss` needs the same evaluation set.
+    `floors` are the least values of metrics (`{"roc_auc": 0.85}`; of errors such as `rmse` the greatest), `max_loss`
+    how much worse than the champion's each may be; both are of the evaluation, and `max_loss` needs the same
+    evaluation set.
     """
 
     floors: dict[str, float] = {}

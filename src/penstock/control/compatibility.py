@@ -31,7 +31,7 @@ def schema_changes(champion: Schema, candidate: Schema) -> list[SchemaChange]:
     """How the rows that `candidate` takes differ from those of `champion`, field by field."""
     before = {field.name: field for field in champion.fields}
     after = {field.name: field for field in candidate.fields}
-    found = []
+    found: list[SchemaChange] = []
     for name, field in before.items():
         found += _field_changes(field, after[name]) if name in after else [_removed(field, candidate)]
     found += [_added(field) for name, field in after.items() if name not in before]

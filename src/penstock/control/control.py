@@ -53,7 +53,7 @@ class Gate(Protocol):
     """What speaks against a move."""
 
     def reasons(self, state: State, name: str, alias: str, number: int) -> tuple[list[str], list[str]]:
-        """Why `alias` should not move to version `number`: what can never be overruled, and what `--force` overrules."""
+        """Why `alias` should not move to version `number`: what stands in any case, and what `--force` overrules."""
         ...
 
 

@@ -65,7 +65,7 @@ def rollback(state: State, name: str) -> list[Change]:
 
 
 def remove(state: State, name: str, number: int, *, is_forced: bool = False) -> list[Change]:
-    """A version goes. Raises InUse while anything refers to it; forced, a machine that still serves it does not count."""
+    """A version goes. Raises InUse while anything refers to it; forced, a machine that serves it does not count."""
     model = state.model(name)
     version = model.version(number)
     uses = [use for use in uses_of(model, number) if not (is_forced and use.endswith(_SERVES))]

@@ -79,8 +79,8 @@ def _model(name: str, entry: object) -> DeclaredModel:
         found = msgspec.convert({} if entry is None else entry, DeclaredModel)
     except msgspec.ValidationError as error:
         raise SettingsError(
-            f"the declared state, models.{name}: {error}; docs/control.md shows the form (texts that look like numbers or "
-            "truth values go in quotes)"
+            f"the declared state, models.{name}: {error}; docs/control.md shows the form (texts that look like "
+            "numbers or truth values go in quotes)"
         ) from error
     _by_alias(name, found.aliases)
     _by_alias(name, {} if found.rules is msgspec.UNSET else found.rules)
@@ -162,8 +162,8 @@ def _by_alias(model: str, spelled: Mapping[str, T]) -> dict[str, T]:
             raise SettingsError(f"the declared state, models.{model}: {error}") from error
         if alias is None:
             raise SettingsError(
-                f"the declared state, models.{model}: {spelling!r} is the absence of an alias: name the alias that is to "
-                "go, and give it null"
+                f"the declared state, models.{model}: {spelling!r} is the absence of an alias: name the alias that is "
+                "to go, and give it null"
             )
         if alias in found:
             raise SettingsError(f"the declared state, models.{model}: {alias!r} is there twice, once as {spelling!r}")

@@ -1,4 +1,4 @@
-"""What speaks against moving an alias to a version: it does not load here, its schema breaks callers, a rule is broken."""
+"""What speaks against moving an alias to a version: it does not load here, breaks callers, or breaks a rule."""
 
 from __future__ import annotations
 

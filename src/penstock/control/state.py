@@ -43,10 +43,10 @@ class VersionState(msgspec.Struct, frozen=True):
 class ModelState(msgspec.Struct, frozen=True):
     """What is known of a model.
 
-    `moved` is the event that moved each alias last. `champions` is what `rollback` goes back along, the present one last;
-    `recent` are the versions that were champion, the latest first. `serving` is, per machine, which version each alias
-    answers by. `revision` is that of the last change that somebody asked for: what machines try and serve does not count,
-    so that whoever insists on the revision that he read is not turned away by it.
+    `moved` is the event that moved each alias last. `champions` is what `rollback` goes back along, the present one
+    last; `recent` are the versions that were champion, the latest first. `serving` is, per machine, which version each
+    alias answers by. `revision` is that of the last change that somebody asked for: what machines try and serve does
+    not count, so that whoever insists on the revision that he read is not turned away by it.
     """
 
     name: str

@@ -16,8 +16,8 @@ _NONE = Routes({}, {})
 
 
 def wanted_versions(model: ModelState, kept: int, before: Wanted | None = None, node: str = "") -> list[int]:
-    """The numbers of the versions of a model that a machine tries: those to be loaded, and those that would go on if one
-    of them cannot be: what each alias meant before, and what is served now on this machine, `node`.
+    """The numbers of the versions of a model that a machine tries: those to be loaded, and those that would go on if
+    one of them cannot be: what each alias meant before, and what is served now on this machine, `node`.
     """
     last = _NONE if before is None else before.table.models.get(model.name, _NONE)
     meant = (number for alias in model.aliases for number in _meant(model, alias, last, node))
@@ -36,8 +36,8 @@ def wanted_of(
     """What ought to be served on a machine (`node`) where the bundles at `paths` are, loaded and proven.
 
     A version that is not among them is left out: an alias that names it goes on meaning what it did in `before`, which
-    is what the machine was to serve last, or what it served, or what it meant before, as long as that is there; else the
-    alias is left out.
+    is what the machine was to serve last, or what it served, or what it meant before, as long as that is there; else
+    the alias is left out.
     """
     routes, used = {}, {}
     for name, model in state.models.items():

@@ -29,8 +29,8 @@ class MemoryStore:
             return self._events[revision:]
 
     def append(self, events: Sequence[Event]) -> None:
-        """Add events, all or none. Raises RevisionTaken, StateUnavailable where they do not follow, and ControlError for
-        what a database could not keep.
+        """Add events, all or none. Raises RevisionTaken, StateUnavailable where they do not follow, and ControlError
+        for what a database could not keep.
         """
         kept = [_kept(event) for event in events]
         with self._lock:

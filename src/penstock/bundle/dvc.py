@@ -41,7 +41,9 @@ def read_dvc(path: Path) -> DvcReference:
         raise PackRefused(path.name, f"it cannot be read: {error.strerror}", _ADVICE) from error
     except (UnicodeDecodeError, yaml.YAMLError, msgspec.ValidationError, ValueError, RecursionError) as error:
         said = " ".join(str(error).split())[:300]
-        raise PackRefused(path.name, f"expected a .dvc file with `outs`, each with md5 and path: {said}", _ADVICE) from error
+        raise PackRefused(
+            path.name, f"expected a .dvc file with `outs`, each with md5 and path: {said}", _ADVICE
+        ) from error
     if len(outs) != 1:
         raise PackRefused(path.name, f"expected one entry in `outs`, got {len(outs)}", _ADVICE)
     return DvcReference(md5=outs[0].md5, path=outs[0].path, size_bytes=outs[0].size)

@@ -69,7 +69,7 @@ class PackOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Claims(msgspec.Struct, frozen=True, kw_only=True):
-    """What the packer says beside the model: its name, rows it never saw with their target, its own metrics, its data."""
+    """What the packer says beside the model: its name, rows that it never saw, metrics, where its data are."""
 
     name: str
     holdout: tuple[Any, Any] | None = None

@@ -17,7 +17,7 @@ _FOLDERS: Final = ("bundles", "files", "partial")  # lists first: what is listed
 
 
 class Leftover(msgspec.Struct, frozen=True):
-    """A file of the repository, by name, or with a `copy` a directory of this machine. `size_bytes` are freed with it."""
+    """A file of the repository, or with a `copy` a directory of this machine; `size_bytes` are freed with it."""
 
     name: str
     size_bytes: int

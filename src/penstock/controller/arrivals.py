@@ -78,7 +78,7 @@ class Importing:
         self._scratch = home / COPIES
 
     def take(self, entry: Entry) -> bool:
-        """Import and publish a founding folder that is complete and at rest. True for other things, and those done before.
+        """Import and publish a founding folder that is complete and at rest. True for other things, and what is done.
 
         Raises Unfinished, PackRefused and whatever else speaks against it. Such a folder has no seal, so a part of a
         copy could look whole: all four files are asked for, or a file COMPLETE, and rest for some seconds.
@@ -91,7 +91,8 @@ class Importing:
         missing += [name for name in _USUAL if name not in names and COMPLETE_FILE not in names]
         if missing:
             raise Unfinished(
-                f"{missing[0]} is missing; if a founding folder has no {' or '.join(_USUAL)}, put a file {COMPLETE_FILE} into it"
+                f"{missing[0]} is missing; if a founding folder has no {' or '.join(_USUAL)}, "
+                f"put a file {COMPLETE_FILE} into it"
             )
         if time.time() - max(max(times) for _, _, *times in entry.shape) / 1e9 < _REST_S:
             return False

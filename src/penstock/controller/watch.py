@@ -58,7 +58,7 @@ class WatchedConfig:
         self._told = ""
 
     def look(self) -> None:
-        """Apply the file, if it is new and at rest. What is wrong with it is told once; it is then left until it changes.
+        """Apply the file, if it is new and at rest. What is wrong is told once, and it is then left until it changes.
 
         What may come by itself (a version that it names, the database) is waited for.
         """

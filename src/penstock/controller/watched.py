@@ -1,8 +1,8 @@
 """A watched directory: what lies in it, whether it has come to rest, and what it is by the names of its files.
 
-    models/churn/2026-11-20/        a bundle, or a founding folder, of the model `churn`
-    models/churn/new.penstock       a bundle in one file
-    models/churn-7.penstock         the same; the model is the one that it names itself
+models/churn/2026-11-20/        a bundle, or a founding folder, of the model `churn`
+models/churn/new.penstock       a bundle in one file
+models/churn-7.penstock         the same; the model is the one that it names itself
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Watched:
         self._take = take
         self._before: dict[Path, Shape] = {}
         self._done: dict[Path, Shape] = {}
-        self._told: dict[Path, str] = {}
+        self._told: dict[Path, set[str]] = {}
 
     def look(self) -> None:
         """One look: whatever is as it was at the last one, and was not taken up so, is taken up."""
@@ -80,7 +80,7 @@ class Watched:
 
     def _is_done(self, entry: Entry) -> bool:
         try:
-            return self._take(entry)
+            is_done = self._take(entry)
         except Unfinished as why:
             self._tell(entry.path, "", f"{entry.label} is left alone until it is complete: {why}")
         except (PenstockError, OSError) as error:
@@ -88,11 +88,15 @@ class Watched:
             then = "it is tried again" if is_passing else "mend it, and it is taken up"
             self._tell(entry.path, str(error), f"{entry.label} is not taken up: {error}; {then}")
             return not is_passing
+        else:
+            self._told.pop(entry.path, None)
+            return is_done
         return True
 
     def _tell(self, path: Path, key: str, text: str) -> None:
-        if self._told.get(path) != key:
-            self._told[path] = key
+        told = self._told.setdefault(path, set())
+        if key not in told:
+            told.add(key)
             _LOG.warning("watched: %s", text)
 
 
@@ -108,7 +112,7 @@ def entries(root: Path) -> Iterator[Entry]:
 
 
 def shape_of(path: Path) -> Shape:
-    """What changes when anything of a file or folder does; empty where there is nothing, or too much to be one of ours."""
+    """What changes when anything of a file or folder does; empty for nothing, or too much to be one of ours."""
     found = []
     for file in _files(path):
         try:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -21,7 +21,7 @@ from penstock.control.changes import Serving, Tried, Who
 from penstock.control.control import Control
 from penstock.control.state import ModelState, State
 from penstock.control.wanted import wanted_of, wanted_versions
-from penstock.controller.shelf import Shelf, Unfit
+from penstock.controller.shelf import Found, Shelf, Unfit
 from penstock.errors import ControlError, PenstockError
 from penstock.routing import RoutingTable, Wanted, read_wanted, write_wanted
 
@@ -49,9 +49,7 @@ class Convergence:
     def __init__(
         self, control: Control, shelf: Shelf, node: Node, *, tell: Callable[[int], bool] | None = None
     ) -> None:
-        """`tell` passes the revision of a `routing.json` to the supervisor, False when that failed; None where no server
-        runs.
-        """
+        """`tell` passes the revision of a `routing.json` to the supervisor, if it can; None where no server runs."""
         self._control = control
         self._shelf = shelf
         self._node = node
@@ -99,7 +97,7 @@ class Convergence:
             _LOG.warning("that this machine stops is not in the history: %s", error)
 
     def decide(self) -> Wanted:
-        """Write `routing.json` anew if the state asks for it. Raises ControlError, and OSError as writing a file does."""
+        """Write `routing.json` anew if the state asks for it. Raises ControlError, and OSError as writing does."""
         with self._deciding:
             state, served = self._control.state(), self._served
             paths = {name: self._paths(state, model, served) for name, model in state.models.items()}
@@ -111,10 +109,10 @@ class Convergence:
                 kept=self._node.kept,
                 node=self._node.name,
             )
-            is_same = (wanted.table, wanted.paths) == (self._wanted.table, self._wanted.paths)
-            if is_same and not self._is_again:
-                wanted = self._wanted
-            else:  # it may change while the state does not, as when the repository is there again
+            failures = self._failures(state, wanted)
+            wanted = msgspec.structs.replace(wanted, revision=self._wanted.revision, failures=failures)
+            if wanted != self._wanted or self._is_again:
+                # It may change while the state does not, as when the repository is there again.
                 revision = max(state.revision, self._wanted.revision + 1)
                 wanted = msgspec.structs.replace(wanted, revision=revision)
                 write_wanted(self._node.home, wanted)
@@ -125,16 +123,16 @@ class Convergence:
             self._pass_on()
             return wanted
 
-    def stands(self, revisions: Mapping[int, int], failures: Mapping[str, str]) -> None:
-        """The supervisor tells which `routing.json` each worker serves, and by `name/version` what could not be loaded.
-
-        Does no IO.
+    def stands(self, revisions: Mapping[int, int], failures: Mapping[str, str], revision: int) -> None:
+        """The supervisor tells which `routing.json` each worker serves, and by `name/version` what could not be loaded
+        of the one of `revision`. Does no IO.
         """
         with self._changed:
             self._revisions = dict(revisions)
-            if max(revisions.values(), default=0) >= self._wanted.revision:  # else they are of an older one
+            if revision >= self._wanted.revision:  # else they are of an older one
                 for key, why in failures.items():
                     self._refuse(*_version_of(key), why)
+                self._recover(failures)
             self._look()
         self.wake()
 
@@ -162,10 +160,10 @@ class Convergence:
         unfit = self._shelf.unfit(name, number)
         return None if unfit is None else unfit.why
 
-    def try_again(self, name: str) -> None:
-        """Somebody asks for what the state says already: versions of the model that were found unfit get another try."""
+    def try_again(self, name: str, number: int) -> None:
+        """Somebody asks for what the state says already: a version that was found unfit gets another try."""
         with self._changed:
-            self._forgive(name, self._decided + 1)
+            self._forgive(name, [number], self._decided + 1)
             self._awaited[name] = ["the controller, which has yet to try again"]
         self.wake()
 
@@ -197,23 +195,35 @@ class Convergence:
                 self._note({name: {} for name in self._control.state().models})
         self._has_begun = True
 
-    def _forgive(self, name: str, moved_at: int) -> None:
+    def _forgive(self, name: str, numbers: Iterable[int], moved_at: int) -> None:
         """Versions found unfit before get another try; workers that could not load them are told again."""
+        forgiven = [number for number in numbers if self._shelf.forgive(name, number, moved_at)]
         table = self._wanted.table.models.get(name)
-        forgiven = self._shelf.forgive(name, moved_at)
         self._is_again |= table is not None and any(number in table.versions for number in forgiven)
 
     def _paths(self, state: State, model: ModelState, served: Wanted | None) -> dict[int, str]:
         """Where the versions of a model lie that can be served here."""
-        self._forgive(model.name, max((event.revision for event in model.moved.values()), default=0))
+        moved_at = max((event.revision for event in model.moved.values()), default=0)
+        self._forgive(model.name, model.aliases.values(), moved_at)
         numbers = wanted_versions(model, self._node.kept, served or self._wanted, self._node.name)
         shelved = {number: self._shelf.path(model, number, state.revision) for number in numbers}
         found = {number: path for number, path in shelved.items() if path is not None}
-        # What all workers have served is not taken from them because one that has come since cannot load it; nor is what
-        # some of them serve, while there is nothing else.
+        # What all workers have served is not taken from them because one that has come since cannot load it; nor is
+        # what some of them serve, while there is nothing else.
         if served is not None:
             found = {**_answering(served, model), **found}
         return found or _answering(self._wanted, model)
+
+    def _failures(self, state: State, wanted: Wanted) -> dict[str, str]:
+        """Why what aliases name is not in the table, by `name/version`."""
+        tables = wanted.table.models
+        return {
+            f"{name}/{number}": unfit.why
+            for name, model in sorted(state.models.items())
+            for number in sorted(set(model.aliases.values()))
+            if not (name in tables and number in tables[name].versions)
+            and (unfit := self._shelf.unfit(name, number)) is not None
+        }
 
     def _missing(self, model: ModelState, paths: Mapping[int, str]) -> list[str]:
         return [
@@ -240,6 +250,16 @@ class Convergence:
             _LOG.error("%s: %s", name, told)
             self._unsaid.append((name, Tried(version=number, node=self._node.name, why=why)))
 
+    def _recover(self, failures: Collection[str]) -> None:
+        """What was found unfit and all workers serve now is so no more; the lock is held."""
+        if not self._is_at(self._wanted.revision):
+            return
+        for name, routes in self._wanted.table.models.items():
+            for number, digest in routes.versions.items():
+                if f"{name}/{number}" not in failures and self._shelf.unfit(name, number) is not None:
+                    self._shelf.accept(name, number, Found(digest, self._wanted.paths[name][number]))
+                    self._unsaid.append((name, Tried(version=number, node=self._node.name)))
+
     def _say_failures(self) -> None:
         while self._unsaid:
             name, tried = self._unsaid[0]
@@ -257,7 +277,7 @@ class Convergence:
         self._changed.notify_all()
 
     def _proven(self) -> Wanted:
-        """What is wanted, once all workers have applied it; of a model that some cannot answer by it, what was before."""
+        """What all workers have applied; of a model that some cannot answer by it, what they applied before."""
         routes, paths, last = {}, {}, self._served
         for name, wanted in self._wanted.table.models.items():
             is_whole = all(self._shelf.unfit(name, number) is None for number in wanted.aliases.values())
@@ -288,8 +308,10 @@ class Convergence:
         return self._wanted.revision if self._decided >= revision and not is_awaited else None
 
     def _lagging(self, revision: int, aim: int | None, names: Collection[str]) -> list[str]:
+        if self._said:
+            return [f"the controller, which cannot follow the state: {self._said}"]
         if self._decided < revision:
-            return [f"the controller, which has yet to read the state{f': {self._said}' if self._said else ''}"]
+            return ["the controller, which has yet to read the state"]
         if aim is None:
             return [why for name in sorted(names) for why in self._awaited.get(name, [])]
         lagging = [f"worker {number}" for number, at in sorted(self._revisions.items()) if at < aim]

@@ -31,9 +31,7 @@ from penstock.routing import CHAMPION, listed
 class LocalOperations:
     """`Operations` on the state and the repository themselves. Thread-safe."""
 
-    def __init__(
-        self, control: Control, convergence: Convergence, upkeep: Upkeep, *, apply_s: float
-    ) -> None:
+    def __init__(self, control: Control, convergence: Convergence, upkeep: Upkeep, *, apply_s: float) -> None:
         self._control = control
         self._convergence = convergence
         self._upkeep = upkeep
@@ -116,7 +114,7 @@ class LocalOperations:
             change = Moved(alias=alias, before=now, after=now)
         # Who asks for what the state says already, and what is not served here for a reason, wants another try.
         if moved is None and change.after is not None and self._convergence.unfit(name, change.after) is not None:
-            self._convergence.try_again(name)
+            self._convergence.try_again(name, change.after)
         revision = model.revision if moved is None else moved.revision
         waits_for = self._waits_for(name, change.after, revision)
         return MoveAnswer(

@@ -50,6 +50,6 @@ def _ours_or_theirs(home: Path, stack: contextlib.ExitStack, wait_s: float) -> A
             return address
         time.sleep(AGAIN_S)
     raise ControlError(
-        f"another process has held {home / LOCK_FILE} for {wait_s:.0f} s and does not say where it answers: wait until the "
-        "other command has ended, or name the controller with --url"
+        f"another process has held {home / LOCK_FILE} for {wait_s:.0f} s and does not say where it answers: wait until "
+        "the other command has ended, or name the controller with --url"
     )

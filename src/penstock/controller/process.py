@@ -71,7 +71,7 @@ async def attend(end: socket.socket, convergence: Convergence, api: Api, listene
     def hear() -> None:
         message = _heard(end)
         while isinstance(message, Standing):
-            convergence.stands(message.revisions, message.failures)
+            convergence.stands(message.revisions, message.failures, message.revision)
             message = _heard(end)
         if isinstance(message, Leave):
             loop.remove_reader(end)
@@ -102,12 +102,10 @@ def govern(end: socket.socket, told: Govern) -> None:
     with contextlib.ExitStack() as stack:
         if not stack.enter_context(locked(home, _LOCK_S)):
             raise PenstockError(
-                f"another server or command holds {home / LOCK_FILE}: a home has one server; end the other one, or give "
-                "this one a home of its own"
+                f"another server or command holds {home / LOCK_FILE}: a home has one server; end the other one, or "
+                "give this one a home of its own"
             )
-        plane = stack.enter_context(
-            control_plane(settings, tell=lambda revision: channel.send(end, Apply(revision)), serves_since=told.began_at)
-        )
+        plane = stack.enter_context(control_plane(settings, tell=_telling(end), serves_since=told.began_at))
         listener = stack.enter_context(listen(settings.control))
         url = url_of(listener)
         write_address(home, Address(url, os.getpid(), os.getppid()))
@@ -123,6 +121,10 @@ def govern(end: socket.socket, told: Govern) -> None:
             courier.stop()
         converging.join(_END_S)
         plane.convergence.farewell()
+
+
+def _telling(end: socket.socket) -> Callable[[int], bool]:
+    return lambda revision: channel.send(end, Apply(revision))
 
 
 def _started(work: Callable[[], None]) -> threading.Thread:
@@ -143,6 +145,8 @@ def main() -> None:
     if not isinstance(told, Govern):
         return  # the supervisor is gone already
     set_up_logs(told.settings.log)
+    for library in ("alembic", "httpx", "uvicorn"):  # that they are at work is no news
+        logging.getLogger(library).setLevel(max(logging.WARNING, logging.getLogger().level))
     try:
         govern(end, told)
     except PenstockError as error:

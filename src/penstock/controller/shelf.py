@@ -38,13 +38,15 @@ class Unfit(msgspec.Struct, frozen=True):
     why: str
 
 
-class _Found(msgspec.Struct, frozen=True):
+class Found(msgspec.Struct, frozen=True):
+    """A version that can be served here: its content digest, and where its bundle lies."""
+
     digest: str
     path: str
 
 
 class _Waiting(msgspec.Struct, frozen=True):
-    """A version that is not there yet, for a reason that may pass; looked for again at `again_s` of the monotonic clock."""
+    """A version that is not there yet, for a reason that may pass; looked for again at `again_s` of the clock."""
 
     again_s: float
     why: str
@@ -64,7 +66,7 @@ class Shelf:
         """Hears, in that thread, that a version is there or was found unfit; None: `path` itself fetches and tries, and
         returns when it has.
         """
-        self._found: dict[Key, _Found] = {}
+        self._found: dict[Key, Found] = {}
         self._unfit: dict[Key, Unfit] = {}
         self._waiting: dict[Key, _Waiting] = {}
         self._under_way: set[Key] = set()
@@ -76,7 +78,7 @@ class Shelf:
         with self._lock:
             for name, paths in wanted.paths.items():
                 digests = wanted.table.models[name].versions
-                self._found |= {(name, number): _Found(digests[number], path) for number, path in paths.items()}
+                self._found |= {(name, number): Found(digests[number], path) for number, path in paths.items()}
 
     def path(self, model: ModelState, number: int, revision: int) -> str | None:
         """Where a version lies, to be served as the state of `revision` says; None: not there yet, or unfit."""
@@ -118,13 +120,20 @@ class Shelf:
             self._found.pop((name, number), None)
             return True
 
-    def forgive(self, name: str, moved_at: int) -> list[int]:
-        """An alias of a model was moved at a revision: the versions that were found unfit before, to be tried again."""
+    def accept(self, name: str, number: int, found: Found) -> None:
+        """A version that was found unfit is served after all."""
         with self._lock:
-            forgiven = [key for key, unfit in self._unfit.items() if key[0] == name and unfit.since < moved_at]
-            for key in forgiven:
-                del self._unfit[key]
-            return [number for _, number in forgiven]
+            self._unfit.pop((name, number), None)
+            self._found[name, number] = found
+
+    def forgive(self, name: str, number: int, moved_at: int) -> bool:
+        """An alias was moved at a revision: whether the version was found unfit before it, and is tried again."""
+        with self._lock:
+            unfit = self._unfit.get((name, number))
+            if unfit is None or unfit.since >= moved_at:
+                return False
+            del self._unfit[name, number]
+            return True
 
     def _is_due(self, key: Key) -> bool:
         waiting = self._waiting.get(key)
@@ -140,7 +149,7 @@ class Shelf:
 
     def _prepare(self, model: ModelState, number: int, revision: int) -> None:
         key, published = (model.name, number), model.version(number).published
-        found: _Found | Unfit | _Waiting
+        found: Found | Unfit | _Waiting
         try:
             with self._turns:
                 found = self._tried(model, number, revision)
@@ -155,19 +164,19 @@ class Shelf:
         if self.on_change is not None:
             self.on_change()
 
-    def _tried(self, model: ModelState, number: int, revision: int) -> _Found | Unfit:
+    def _tried(self, model: ModelState, number: int, revision: int) -> Found | Unfit:
         why = self._tries.tried(model, number)
         if why is not None:
             return Unfit(revision, why)
         published = model.version(number).published
-        return _Found(published.digest, str(self._bundles.local(published.seal).absolute()))
+        return Found(published.digest, str(self._bundles.local(published.seal).absolute()))
 
-    def _put(self, key: Key, digest: str, found: _Found | Unfit | _Waiting) -> None:
+    def _put(self, key: Key, digest: str, found: Found | Unfit | _Waiting) -> None:
         with self._lock:
             self._under_way.discard(key)
             self._waiting.pop(key, None)
             match found:
-                case _Found():
+                case Found():
                     self._found[key] = found
                 case Unfit():
                     _LOG.error("%s: %s", key[0], found.why)

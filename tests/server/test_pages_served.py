@@ -63,7 +63,8 @@ def test_one_model(client: httpx.Client) -> None:
     """`/v1/models/{model}` is one body for us and TensorFlow Serving, with the schema of a row."""
     body = client.get("/v1/models/iris").json()
     state = {"version": "1", "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
-    assert {"name", "ready", "model_version_status", "versions", "aliases", "schema"} == set(body)
+    members = {"name", "ready", "model_version_status", "versions", "aliases", "options", "failures", "schema"}
+    assert members == set(body)
     assert ([state], {"champion": 1}, True) == (body["model_version_status"], body["aliases"], body["ready"])
     assert ["sepal_length", "sepal_width", "petal_length", "petal_width"] == body["schema"]["required"]
 

@@ -15,7 +15,9 @@ from penstock.testing.server import Running
 from penstock.testing.tongues import TONGUES, Heard, Tongue
 
 _OWN: Final = TONGUES[0]
-_SAME: Final = ("kind", "code", "model", "version", "digest", "input", "outputs", "rows", "principal", "client_id")
+_SAME: Final = (
+    *("kind", "code", "model", "version", "digest", "input", "outputs", "decision", "rows", "principal", "client_id"),
+)
 """What a record says of a call, whatever protocol it came by."""
 
 _CLIENT_ID: Final = {"x-request-id": "contract"}

@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check lint types contract format bench bench-startup bench-peers load soak exactness compression sizes clients schemathesis test-torch test-tensorflow soak-rows soak-kills clean
+.PHONY: demo test check lint types contract format bench bench-startup bench-peers load soak exactness compression sizes clients schemathesis test-torch test-tensorflow soak-rows soak-kills soak-control clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -23,6 +23,9 @@ soak-rows: $(STAMP)   ## a million rows from 64 connections come back to their c
 
 soak-kills: $(STAMP)   ## 30 rounds of kill -9 under load lose and repeat no answer; `make test` does 3
 	PENSTOCK_TEST_ROUNDS=30 $(BIN)/python -m pytest tests/faults/test_kill.py --durations=1
+
+soak-control: $(STAMP)   ## 500 random lives of a control plane on each database; `make test` does 10
+	PENSTOCK_TEST_EXAMPLES=500 $(BIN)/python -m pytest tests/control/test_state_machine.py --durations=2
 
 # Half a gigabyte each, so in environments of their own; `make test` skips their tests.
 test-torch: .venv-torch/.installed   ## PyTorch modules and TorchScript

@@ -75,7 +75,11 @@ def private_cluster() -> Iterator[Cluster]:
     try:
         line = [programs / "initdb", "-D", directory / "data", "-U", "penstock", "-A", "trust", "--no-sync"]
         subprocess.run(
-            [*line, "-E", "UTF8", "--locale=C"], check=True, stdout=subprocess.DEVNULL, cwd="/", **_ordinary_user(directory)
+            [*line, "-E", "UTF8", "--locale=C"],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            cwd="/",
+            **_ordinary_user(directory),
         )
         cluster.start()
         yield cluster

@@ -22,6 +22,7 @@ class Kept(msgspec.Struct):
     aliases: dict[str, int] = {}
     champions: list[int] = []
     is_lazy: bool = False
+    serving: dict[str, int] = {}
 
 
 class Ledger:
@@ -65,6 +66,7 @@ class Ledger:
     def _move(self, model: Kept, spelling: str, number: int | None) -> list[Line]:
         alias = alias_of(spelling)
         if alias is None:
+            _require(model, number or 0)
             named = [one for one, meant in model.aliases.items() if meant == number]
             return [line for one in named for line in self._take(model, one)]
         if number is None:
@@ -98,7 +100,8 @@ class Ledger:
 
     def _remove(self, model: Kept, number: int) -> list[Line]:
         _require(model, number)
-        if number in model.aliases.values() or number in model.champions[-2:-1]:
+        named = list(model.aliases.values())
+        if number in [*named, *model.champions[-2:-1], *model.serving.values()]:
             raise InUse("")
         model.digests[number - 1] = None
         left = [one for one in model.champions if one != number]
@@ -112,6 +115,11 @@ class Ledger:
         return [("configured", is_lazy)]
 
     def _serve(self, model: Kept, node: str, version: int | None) -> list[Line]:
+        if model.serving.get(node) == version:
+            return []
+        model.serving.pop(node, None)
+        if version is not None:
+            model.serving[node] = version
         return [("serving", node, {} if version is None else {"champion": version})]
 
 

@@ -69,7 +69,9 @@ def check_events_come_back(opens: Opens) -> None:
     """Each kind of event comes back from another store as it was, in order."""
     store = opens()
     assert [] == store.since(0)
-    events = [event(number, change, "why; \N{EURO SIGN}\U0001f600'\"\n%s :a") for number, change in enumerate(CHANGES, 1)]
+    events = [
+        event(number, change, "why; \N{EURO SIGN}\U0001f600'\"\n%s :a") for number, change in enumerate(CHANGES, 1)
+    ]
     store.append(events[:3])
     store.append([])
     store.append(events[3:])
@@ -106,7 +108,12 @@ def check_only_what_reads_back(opens: Opens) -> None:
     """What could not be read back as it is, is refused before it is written."""
     store = opens()
     nan = Published(version=1, digest="a", seal="b", size_bytes=1, flavour="onnx", metrics={"roc_auc": float("nan")})
-    for bad in (event(1, nan), event(1, reason="a\0b"), event(1, who=Who("\udcff")), event(1, Tried(version=1, node="\udc80"))):
+    for bad in (
+        event(1, nan),
+        event(1, reason="a\0b"),
+        event(1, who=Who("\udcff")),
+        event(1, Tried(version=1, node="\udc80")),
+    ):
         with pytest.raises(ControlError, match="kept|read back"):
             store.append([bad])
     assert [] == store.since(0)
@@ -115,7 +122,10 @@ def check_only_what_reads_back(opens: Opens) -> None:
 def check_writers_at_once(opens: Opens) -> None:
     """Of writers in several threads and stores none loses an event and none leaves a gap."""
     shared = opens()
-    threads = [threading.Thread(target=write, args=(store, Who(str(number)), 12)) for number, store in enumerate((shared, shared, opens()))]
+    threads = [
+        threading.Thread(target=write, args=(store, Who(str(number)), 12))
+        for number, store in enumerate((shared, shared, opens()))
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -1,5 +1,5 @@
-"""The way to the state database: SQLite in the home, or PostgreSQL. Connected to when it is needed, and again after it was
-away; its tables are brought up to date at first use; whatever goes wrong is a StateUnavailable without a password.
+"""The way to the state database: SQLite in the home, or PostgreSQL. Connected to when it is needed, and again after it
+was away; its tables are brought up to date at first use; whatever goes wrong is a StateUnavailable without a password.
 """
 
 from __future__ import annotations
@@ -46,8 +46,7 @@ class Database:
         where = URL.create("sqlite", database=str(self.path)) if url is None else _postgresql(url)
         secrets = [where.password, where.query.get("password")]
         self._secrets = [secret for secret in secrets if isinstance(secret, str) and secret]
-        shown = where.set(drivername="postgresql", password=None, query={})
-        self.name = str(self.path) if url is None else shown.render_as_string()
+        self.name = str(self.path) if url is None else _shown(where)
         self._reader = _engine(where)
         self._writer = self._reader.execution_options(begins="BEGIN IMMEDIATE")
         self._version: str | None = None
@@ -69,7 +68,9 @@ class Database:
             with self._writer.begin() as connection:
                 yield connection
                 if version_of(connection) != version:
-                    raise StateUnavailable(f"the state {self.name} was upgraded by a newer Penstock: start this one again")
+                    raise StateUnavailable(
+                        f"the state {self.name} was upgraded by a newer Penstock: start this one again"
+                    )
 
     def close(self) -> None:
         """Let go of the connections; the next use makes others."""
@@ -98,7 +99,7 @@ class Database:
     def _require_sound(self, connection: Connection) -> None:
         found = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
         if found != "ok":
-            raise StateUnavailable(self._damaged(str(found)))
+            raise StateUnavailable(self._damaged(" ".join(str(found).split())))
 
     def _damaged(self, said: str) -> str:
         return f"the state {self.name} is damaged ({said}): stop the server and restore a backup (`penstock restore`)"
@@ -124,7 +125,9 @@ class Database:
         if kind == "SQLITE_FULL":
             return f"no room for the state {self.name} ({said}): nothing was changed; make room on its disk"
         if kind.startswith("SQLITE_BUSY"):
-            return f"the state {self.name} was held by another process for {_BUSY_S:.0f} s ({said}): nothing was changed"
+            return (
+                f"the state {self.name} was held by another process for {_BUSY_S:.0f} s ({said}): nothing was changed"
+            )
         return f"the state {self.name} cannot be used: {said}"
 
 
@@ -135,10 +138,15 @@ def _postgresql(url: str) -> URL:
         raise SettingsError("Expected `postgresql://user@host/database` - at `state.url`: that is no URL") from None
     if given.drivername not in {"postgres", "postgresql", "postgresql+psycopg"}:
         raise SettingsError(
-            f"Expected `postgresql://user@host/database`, got one of `{given.drivername}` - at `state.url`. Leave it out, "
-            "and the state is a SQLite file in the home"
+            f"Expected `postgresql://user@host/database`, got one of `{given.drivername}` - at `state.url`. Leave it "
+            "out, and the state is a SQLite file in the home"
         )
     return given.set(drivername="postgresql+psycopg")
+
+
+def _shown(where: URL) -> str:
+    parts = {"host": where.host, "port": where.port, "database": where.database}
+    return URL.create("postgresql", username=where.username, **parts).render_as_string()
 
 
 def _engine(where: URL) -> Engine:
@@ -170,4 +178,3 @@ def _begin(connection: Connection) -> None:
 
 def _limit(connection: Connection) -> None:
     connection.execute(_LIMITS)
-

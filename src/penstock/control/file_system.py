@@ -1,4 +1,4 @@
-"""On what kind of file system a directory lies: SQLite's locks and its shared memory do not hold on those of a network."""
+"""On what kind of file system a directory lies: SQLite's locks and shared memory do not hold on those of a network."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def require_local(directory: Path) -> None:
     kind = file_system_of(directory, mounts)
     if kind in _OF_A_NETWORK or (kind.startswith("fuse.") and kind not in _LOCAL_FUSE):
         raise StateUnavailable(
-            f"{directory} lies on {kind}, where SQLite's locks do not hold: put the home on a local disk, or the state in "
-            "PostgreSQL (`state.url`)"
+            f"{directory} lies on {kind}, where SQLite's locks do not hold: put the home on a local disk, or the state "
+            "in PostgreSQL (`state.url`)"
         )
 
 

@@ -1,4 +1,4 @@
-"""Which events each webhook has yet to hear of: rows of `deliveries`, made from the events when they are first asked for.
+"""Which events each webhook has yet to hear of: rows of `deliveries`, made of the events when they are first asked for.
 
 The events are the queue itself, so nothing that was appended can be missed; a row says how far its delivery has come.
 The newest row of a receiver says up to which event it is listed, its first one where it began.

@@ -32,7 +32,7 @@ class SqlStore:
     """An `EventStore`, and the outbox of webhooks. Thread-safe; of several processes one appends at a time."""
 
     def __init__(self, url: str | None, *, home: Path) -> None:
-        """`url` is PostgreSQL's, None for SQLite in `home`. Connects to nothing. Raises SettingsError and MissingExtra."""
+        """`url` is PostgreSQL's; None: SQLite in `home`. Connects to nothing. Raises SettingsError and MissingExtra."""
         self._database = Database(url, home=home)
 
     def since(self, revision: int) -> list[Event]:
@@ -79,9 +79,7 @@ class SqlStore:
         except (OSError, sqlite3.Error) as error:
             raise StateUnavailable(f"the state could not be copied to {path}: {error}") from error
 
-    def deliveries_due(
-        self, receiver: str, at: datetime, *, lease_s: float = 60.0, limit: int = 100
-    ) -> list[Delivery]:
+    def deliveries_due(self, receiver: str, at: datetime, *, lease_s: float = 60.0, limit: int = 100) -> list[Delivery]:
         """Events that `receiver` is to be told of now, in order, each handed out again only after `lease_s`.
 
         One that was never asked for before hears of what happens from now on. Several controllers may ask. Raises
@@ -89,9 +87,7 @@ class SqlStore:
         """
         with self._database.writing() as connection:
             outbox.enlist(connection, receiver, at)
-            found = outbox.claim(
-                connection, receiver, at, leased_until=at + timedelta(seconds=lease_s), limit=limit
-            )
+            found = outbox.claim(connection, receiver, at, leased_until=at + timedelta(seconds=lease_s), limit=limit)
         return [Delivery(_event(row), receiver, row.attempts + 1) for row in found]
 
     def delivered(self, revision: int, receiver: str, at: datetime) -> None:
@@ -167,7 +163,7 @@ def _event(row: Row[Any]) -> Event:
         change = _CHANGES.decode(row.change)
     except msgspec.DecodeError as error:
         raise StateUnavailable(
-            f"event {row.revision} of the state, {row.kind!r}, is of a newer Penstock, or damaged ({error}): use that one"
+            f"event {row.revision} of the state, {row.kind!r}, is of a newer Penstock (use that one), or damaged: {error}"
         ) from error
     return Event(
         revision=row.revision,

@@ -22,6 +22,7 @@ import uvloop
 from penstock.address import BACKLOG, grpc_address, listen, require_safe_address, reserved_grpc_port, url_of
 from penstock.audit import AuditLog, recover
 from penstock.bundle.load import import_loader
+from penstock.cores import workers_of
 from penstock.errors import SettingsError
 from penstock.given import given, is_given
 from penstock.loading import resident_bytes
@@ -129,7 +130,7 @@ def assembled(
             intake=Intake(settings.limits.bytes_in_flight),
             cache=cache,
         )
-        pages = Pages(host, metrics or own_metrics(registry, worker), info=_info(settings))
+        pages = Pages(host, metrics or own_metrics(registry, worker), info=_info(settings, wanted))
         door = Door(settings.limits.connections, registry)
         grpc = _grpc(settings.server, predict, host)
         yield Assembled(registry, host, swaps, log, runner, _uvicorn_config(settings, predict, pages, door), grpc)
@@ -323,10 +324,18 @@ def _witness(settings: Settings, worker: int, registry: Registry, stack: context
     return Witness(slow_ms=slow_ms, spans=spans, sample=telemetry.sample)
 
 
-def _info(settings: Settings) -> dict[str, object]:
-    """What `/v1/info` says of the settings."""
-    audit = {"durability": "write", "on_failure": settings.audit.on_failure}
-    return {"audit": audit, "insecure": settings.server.insecure}
+def _info(settings: Settings, wanted: Wanted) -> dict[str, object]:
+    """What `/v1/info` says of the settings, the unsafe ones above all."""
+    has_control = not is_given(wanted) and workers_of(settings.server.workers) > 0  # one process has no controller
+    return {
+        "audit": {"durability": "write", "on_failure": settings.audit.on_failure},
+        "insecure": settings.server.insecure,
+        "control": {"on": has_control, "insecure": settings.control.insecure},
+        "watch": {
+            "on": has_control and settings.watch.directory is not None,
+            "allow_unsafe": settings.watch.allow_unsafe,
+        },
+    }
 
 
 def _uvicorn_config(settings: Settings, predict: Predict, pages: Pages, door: Door) -> uvicorn.Config:

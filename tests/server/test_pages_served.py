@@ -84,6 +84,8 @@ def test_info(client: httpx.Client) -> None:
     assert metadata.version("penstock") == body["penstock"]
     assert {"durability": "write", "on_failure": "strict"} == body["audit"]
     assert body["insecure"] is False
+    assert {"on": False, "insecure": False} == body["control"]
+    assert {"on": False, "allow_unsafe": False} == body["watch"]
 
 
 def test_head_of_every_page(client: httpx.Client) -> None:

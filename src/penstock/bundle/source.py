@@ -8,13 +8,28 @@ from __future__ import annotations
 
 import os
 import stat
+import struct
 import zipfile
+import zlib
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from penstock.errors import BundleRefused
 
 ARCHIVE_SUFFIX = ".penstock"
+
+# What zipfile raises for archives that were made or changed by hand.
+_DAMAGED: Final = (
+    zipfile.BadZipFile,
+    EOFError,
+    NotImplementedError,
+    OSError,
+    OverflowError,
+    RuntimeError,
+    struct.error,
+    ValueError,
+    zlib.error,
+)
 
 
 class Source(Protocol):
@@ -72,7 +87,7 @@ class ArchiveSource:
         try:
             with zipfile.ZipFile(path) as archive:
                 self._entries = archive.infolist()
-        except (zipfile.BadZipFile, OSError) as error:
+        except _DAMAGED as error:
             raise BundleRefused(f"{path.name}: not a {ARCHIVE_SUFFIX} file: {error}") from error
         self._path = path
         for entry in self._entries:
@@ -91,7 +106,7 @@ class ArchiveSource:
                 return _bounded(file.read(limit_bytes + 1), name, limit_bytes)
         except KeyError:
             raise BundleRefused(f"{name}: the file is missing") from None
-        except (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError) as error:
+        except _DAMAGED as error:
             raise BundleRefused(f"{name}: cannot be read from the archive: {error}") from error
 
 
@@ -113,6 +128,8 @@ def _require_plain(entry: zipfile.ZipInfo) -> None:
         raise BundleRefused(f"{name}: not a plain file")
     if entry.flag_bits & 0x1:
         raise BundleRefused(f"{name}: is encrypted")
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise BundleRefused(f"{name}: is packed in another way than deflate")
 
 
 def _bounded(data: bytes, name: str, limit_bytes: int) -> bytes:

@@ -77,8 +77,4 @@ def error_of(body: bytes, status: int, url: str) -> PenstockError:
 
 
 # What the controller itself could not do is its error; how a request was read is ours to have made better.
-_BY_CODE: Final = {
-    kind.code: kind
-    for kind in STATUS
-    if kind not in (MoveRefused, errors.MissingExtra)
-}
+_BY_CODE: Final = {kind.code: kind for kind in STATUS if kind not in (MoveRefused, errors.MissingExtra)}

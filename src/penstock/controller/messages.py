@@ -22,9 +22,7 @@ MAX_REASON_CHARS: Final = 1000
 PLAIN_TEXT: Final = r"^[^\x00-\x08\x0b-\x1f\x7f-\x9f]*$"
 """No control characters but tab and line feed: reasons are shown on terminals, and PostgreSQL takes no NUL."""
 
-Reason = Annotated[
-    str, Meta(max_length=MAX_REASON_CHARS, pattern=PLAIN_TEXT, description="Why; kept in the history.")
-]
+Reason = Annotated[str, Meta(max_length=MAX_REASON_CHARS, pattern=PLAIN_TEXT, description="Why; kept in the history.")]
 Revision = Annotated[
     int, Meta(ge=0, le=2**53, description="The model's revision that was read before: 409 if it has changed since.")
 ]

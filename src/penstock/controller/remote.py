@@ -47,7 +47,7 @@ T = TypeVar("T")
 CONNECT_S: Final = 5.0
 LOOK_S: Final = 30.0
 CHANGE_S: Final = 7500.0
-"""Longer than `control.try_s` and `control.apply_s` can be together, once each: how long a change may take to answer."""
+"""How long a change may take to answer: longer than the greatest `control.try_s` and `control.apply_s` together."""
 
 _RETRIES: Final = 2  # of making the connection, which asks for nothing yet
 # A machine that is gone without a word is noticed within a minute, not after CHANGE_S.
@@ -81,7 +81,9 @@ class RemoteOperations:
         query = {**_query(by), **({} if alias is None else {"alias": alias})}
         with _archived(bundle) as path, path.open("rb") as file:
             headers = {**_headers(by), "content-type": BUNDLE_MEDIA}
-            return self._change("POST", _path(name, "versions"), PublishAnswer, content=file, headers=headers, params=query)
+            return self._change(
+                "POST", _path(name, "versions"), PublishAnswer, content=file, headers=headers, params=query
+            )
 
     def move(self, model: str, alias: str, version: int | None, by: By) -> MoveAnswer:
         """Give an alias to a version, or take it away, and wait until the workers there have applied it."""
@@ -123,7 +125,9 @@ class RemoteOperations:
     def back_up(self, directory: Path) -> None:
         """Fetch a copy of the state, the bundles and the log into a new directory on this machine."""
         if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-            raise ControlError(f"Expected nothing at {directory}, where the backup is to be made: name another directory")
+            raise ControlError(
+                f"Expected nothing at {directory}, where the backup is to be made: name another directory"
+            )
         try:
             directory.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=directory.parent, prefix=f".{directory.name}.") as partial:

@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol, get_args
 
 import httpx
+import msgspec
 
 from penstock.control.changes import Change
 from penstock.control.outbox import Delivery
@@ -25,14 +26,30 @@ _LOG = logging.getLogger("penstock")
 
 KINDS: Final = tuple(str(kind.__struct_config__.tag) for kind in get_args(Change))
 
-_POLL_S: Final = 1.0
-_TIMEOUT: Final = httpx.Timeout(10.0, connect=5.0)
-_LEASE_S: Final = 60.0
-_FIRST_WAIT_S: Final = 1.0
-_LONGEST_WAIT_S: Final = 3600.0
-_DATABASE_WAIT_S: Final = 5.0
 _PASSING: Final = frozenset({408, 425, 429})
 """What a receiver says of the moment, and not of the event, beside 5xx."""
+
+
+class Pace(msgspec.Struct, frozen=True, kw_only=True):
+    """How often it is looked, how long a receiver may take, and how long it is left alone when it did not answer well.
+
+    `lease_s` is how long a delivery is one courier's own: longer than an attempt can take.
+    """
+
+    poll_s: float = 1.0
+    timeout_s: float = 10.0
+    lease_s: float = 60.0
+    first_wait_s: float = 1.0
+    longest_wait_s: float = 3600.0
+    database_s: float = 5.0
+
+    def wait_s(self, failed: int, chance: float) -> float:
+        """After `failed` (from 1) attempts: doubled each time, spread over its upper half by `chance`."""
+        doubled_s = self.first_wait_s * 2.0 ** min(failed - 1, 30)
+        return min(doubled_s, self.longest_wait_s) * (0.5 + chance / 2)
+
+
+PACE: Final = Pace()
 
 
 class Outbox(Protocol):
@@ -68,6 +85,7 @@ class Courier:
         receiver: WebhookSettings,
         outbox: Outbox,
         *,
+        pace: Pace = PACE,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         chance: Callable[[], float] = random.random,
     ) -> None:
@@ -81,24 +99,24 @@ class Courier:
         except httpx.InvalidURL as error:
             raise SettingsError(f"Expected a URL, got one that is none ({error}) - at `webhooks.{name}.url`") from error
         self._name, self._receiver, self._outbox = name, receiver, outbox
-        self._clock, self._chance = clock, chance
+        self._pace, self._clock, self._chance = pace, clock, chance
         self._is_over = threading.Event()
         self._is_failing = False
 
     def run(self) -> None:
         """Deliver until `stop`; the database and the receiver may come and go."""
         # Only the configured URL is asked: no proxy of the environment's, no redirect, no cookie.
-        with httpx.Client(timeout=_TIMEOUT, follow_redirects=False, trust_env=False) as client:
+        with httpx.Client(timeout=self._pace.timeout_s, follow_redirects=False, trust_env=False) as client:
             wait_s = 0.0
             while not self._is_over.wait(wait_s):
                 try:
                     wait_s = self._step(client)
                 except StateUnavailable as error:
                     _LOG.error("webhook %s: what is due cannot be read: %s", self._name, error)
-                    wait_s = _DATABASE_WAIT_S
+                    wait_s = self._pace.database_s
                 except Exception:  # the edge of the thread: the next event may go well
                     _LOG.exception("webhook %s: a delivery failed", self._name)
-                    wait_s = _DATABASE_WAIT_S
+                    wait_s = self._pace.database_s
 
     def stop(self) -> None:
         """End `run` after the delivery that is under way; what is still owed is delivered by the next one."""
@@ -106,9 +124,9 @@ class Courier:
 
     def _step(self, client: httpx.Client) -> float:
         """Deliver what is due first, and say how long to rest before the next look."""
-        due = self._outbox.deliveries_due(self._name, self._clock(), lease_s=_LEASE_S, limit=1)
+        due = self._outbox.deliveries_due(self._name, self._clock(), lease_s=self._pace.lease_s, limit=1)
         if not due:
-            return _POLL_S
+            return self._pace.poll_s
         [delivery] = due
         if self._receiver.kinds and delivery.event.kind not in self._receiver.kinds:
             self._outbox.delivered(delivery.event.revision, self._name, self._clock())
@@ -141,8 +159,8 @@ class Courier:
             raise Refused(why, is_passing=status >= 500 or status in _PASSING, after_s=after_s)
 
     def _again(self, delivery: Delivery, refused: Refused) -> float:
-        wait_s = wait_before(delivery.attempts + 1, self._chance())
-        wait_s = min(max(wait_s, refused.after_s), _LONGEST_WAIT_S)
+        wait_s = self._pace.wait_s(delivery.attempts, self._chance())
+        wait_s = min(max(wait_s, refused.after_s), self._pace.longest_wait_s)
         if not self._is_failing or not refused.is_passing:
             _LOG.warning(
                 "webhook %s: event %d was not taken (attempt %d): %s; again in %.0f s",
@@ -157,12 +175,6 @@ class Courier:
         self._outbox.failed(delivery.event.revision, self._name, again_at, str(refused))
         # A receiver that is away is left alone altogether; one that refuses an event may take the next one.
         return wait_s if refused.is_passing else 0.0
-
-
-def wait_before(attempt: int, chance: float) -> float:
-    """Seconds before the `attempt`-th (from 2): doubled from 1 s to an hour, spread by `chance` over its upper half."""
-    doubled_s = _FIRST_WAIT_S * 2.0 ** min(attempt - 2, 20)
-    return min(doubled_s, _LONGEST_WAIT_S) * (0.5 + chance / 2)
 
 
 def couriers(settings: Settings, outbox: Outbox) -> list[Courier]:

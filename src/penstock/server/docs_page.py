@@ -76,7 +76,7 @@ def docs_page(document: Json) -> bytes:
 def _by_tag(document: Json) -> dict[str, list[_Operation]]:
     found: dict[str, list[_Operation]] = {}
     for path, item in document["paths"].items():
-        for method in ("get", "post"):
+        for method in ("get", "post", "put", "delete"):
             if method in item:
                 operation = _Operation(path, method, item[method])
                 found.setdefault(operation.spec["tags"][0], []).append(operation)
@@ -94,7 +94,7 @@ def _operation(operation: _Operation, document: Json) -> str:
     # A model's own operation is what one comes for: it has an example and is typed.
     is_open = " open" if spec["tags"][0] == "Models" and request and "example" in request else ""
     parts = [f'<p class="told">{escape(spec.get("description", ""))}</p>']
-    if "{" not in operation.path:
+    if "{" not in operation.path and _is_shown(spec):
         parts.append(_trial(operation, request))
     if request:
         parts += ["<h3>Request</h3>", _table(_members(request["schema"], document))]
@@ -104,6 +104,11 @@ def _operation(operation: _Operation, document: Json) -> str:
         f'<code>{escape(operation.path)}</code> <span class="soft">{escape(spec["summary"])}</span></summary>'
         f"<div>{''.join(parts)}</div></details>"
     )
+
+
+def _is_shown(spec: Json) -> bool:
+    """Whether a browser can show the answer as text: an archive is for programs."""
+    return not any(media.startswith("application/x-") for media in spec["responses"]["200"]["content"])
 
 
 def _table(rows: Iterable[_Row]) -> str:

@@ -25,7 +25,7 @@ from penstock.settings import Settings
 
 _TOLD: Final = (
     "What ought to run here, who decided it, and what did run. Everything of the command line: publish, deploy, roll "
-    "back, history. Errors are {\"error\": {\"code\", \"message\"}}.\n"
+    'back, history. Errors are {"error": {"code", "message"}}.\n'
     "It takes no keys yet: whoever reaches this port may do all of it."
 )
 
@@ -47,7 +47,7 @@ def api_of(operations: Operations, settings: Settings) -> FastAPI:
     document = {**app.openapi()}
     document["components"] = {"schemas": components_of(routes)}
     _add_pages(app, document)
-    for kind in (PenstockError, RequestValidationError, HTTPException, Exception):
+    for kind in (PenstockError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, _failed)
     own = () if settings.control.host in ("0.0.0.0", "::") else (settings.control.host,)
     app.add_middleware(Guard, hosts=(*settings.control.hosts, *own))

@@ -1,4 +1,4 @@
-"""What the control API answers: each endpoint reads its request, runs one operation in a thread, and encodes the answer."""
+"""What the control API answers: an endpoint reads its request, runs one operation in a thread, encodes the answer."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 import msgspec
-from fastapi import Query, Request, Response
 from fastapi import Path as InPath
+from fastapi import Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from penstock.bundle.manifest import manifest_of
@@ -96,9 +96,7 @@ class Endpoints:
         """
         body = await json_body(request, MoveBody)
         by = by_of(request, body)
-        return answered(
-            await self._threads.change(partial(self._operations.move, name, alias, body.version, by))
-        )
+        return answered(await self._threads.change(partial(self._operations.move, name, alias, body.version, by)))
 
     async def take_away(
         self, request: Request, name: Model, alias: Alias, *, reason: Text = None, force: Force = False
@@ -147,15 +145,15 @@ class Endpoints:
     def _published(self, path: Path, name: str, alias: str | None, by: By) -> PublishAnswer:
         named = manifest_of(path).name
         if named != name:
-            raise BundleRefused(f"the bundle is of the model {named!r}, the path says {name!r}: publish it under its own")
+            raise BundleRefused(
+                f"the bundle is of the model {named!r}, the path says {name!r}: publish it under its own"
+            )
         return self._operations.publish(path, by, alias)
 
 
 def answered(value: msgspec.Struct, headers: dict[str, str] | None = None, status: int = 200) -> Response:
     """`value` as a JSON answer."""
-    return Response(
-        msgspec.json.encode(value), status, media_type=JSON_MEDIA, headers={**HEADERS, **(headers or {})}
-    )
+    return Response(msgspec.json.encode(value), status, media_type=JSON_MEDIA, headers={**HEADERS, **(headers or {})})
 
 
 def page(body: bytes, headers: dict[str, str], **more: Any) -> Response:

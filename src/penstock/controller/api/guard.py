@@ -1,4 +1,4 @@
-"""Who may ask at all: no other host name than the known ones, and no web page of another origin.
+"""The edge of the API: who may ask at all, and what is said when a bug of ours is met.
 
 A web page that a person at this machine looks at may send requests to 127.0.0.1, and with a name of its own that it
 lets point there (DNS rebinding) may read the answers as well. Host and Origin tell both apart from a client.
@@ -7,13 +7,16 @@ lets point there (DNS rebinding) may read the answers as well. Host and Origin t
 from __future__ import annotations
 
 import ipaddress
+import logging
 from collections.abc import Collection, MutableMapping
 from typing import Any, Final
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from penstock.controller.failures import STATUS, control_error_body
+from penstock.controller.failures import control_error_body, status_of
 from penstock.errors import Forbidden
+
+_LOG = logging.getLogger("penstock")
 
 _SHOWN: Final = 80
 
@@ -28,10 +31,23 @@ class Guard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it before any of its body is read."""
         refusal = self.refusal(scope["headers"]) if scope["type"] == "http" else None
-        if refusal is None:
-            await self._app(scope, receive, send)
-        else:
-            await _refuse(refusal, send)
+        if refusal is not None:
+            await _tell(refusal, send)
+            return
+        is_begun = False
+
+        async def sending(message: Message) -> None:
+            nonlocal is_begun
+            is_begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, sending)
+        except Exception as error:  # the edge of a request: the next one may go well, and on the same connection
+            if is_begun:
+                raise
+            _LOG.exception("the control API failed")
+            await _tell(error, send)
 
     def refusal(self, headers: Collection[tuple[bytes, bytes]]) -> Forbidden | None:
         """Why a request with these headers is refused; None if it is not."""
@@ -74,12 +90,12 @@ def _is_port(text: str) -> bool:
     return not text or (text.startswith(":") and (text[1:].isdecimal() or text == ":"))
 
 
-async def _refuse(refusal: Forbidden, send: Send) -> None:
-    body = control_error_body(refusal)
+async def _tell(error: Exception, send: Send) -> None:
+    body = control_error_body(error)
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     start: MutableMapping[str, Any] = {
         "type": "http.response.start",
-        "status": STATUS[Forbidden],
+        "status": status_of(error),
         "headers": headers,
     }
     await send(start)

@@ -99,7 +99,7 @@ class Uploads:
 
     @contextlib.asynccontextmanager
     async def received(self, request: Request) -> AsyncIterator[Path]:
-        """The body as a `.penstock` file while the block runs. Raises what `parts_of` does, and RepositoryUnavailable."""
+        """The body as a `.penstock` file while the block runs. Raises as `parts_of` does, and RepositoryUnavailable."""
         require_media(request, BUNDLE_MEDIA)
         try:
             path = await anyio.to_thread.run_sync(self._made)

@@ -39,7 +39,7 @@ SCOPE_KEY: Final = "x-penstock-scope"
 _REF: Final = "#/components/schemas/{name}"
 _BINARY: Final = {"schema": {"type": "string", "format": "binary"}}
 _DECLARED: Final = {"declared": "models:\n  churn:\n    aliases: {champion: 3}\n", "dry_run": True}
-_ERRORS: Final = {
+_ERRORS: Final[dict[int | str, str]] = {
     400: "What was sent cannot be read, or a declared state that does not fit.",
     403: "Asked by a host name that is not known here, or by a web page of another origin.",
     404: "No such model, version or alias; the message names what there is.",
@@ -98,6 +98,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
         content = {self.answer: _BINARY} if isinstance(self.answer, str) else _json(self.answer)
         told = _ERRORS if self.method != "GET" else {code: _ERRORS[code] for code in _ERRORS if code not in _OF_CHANGES}
         errors = {code: {"description": text, "content": _json(ControlErrorBody)} for code, text in told.items()}
+        errors["default"] = {"description": "Any other failure.", "content": _json(ControlErrorBody)}
         return {200: {"description": f"{self.summary}.", "content": content}, **errors}
 
     def _extra(self) -> Json:

@@ -1,4 +1,4 @@
-"""Operations off the event loop: looks and changes have threads of their own, so that a deploy that waits blocks no look."""
+"""Operations off the event loop: looks and changes have threads of their own, so a deploy that waits blocks no look."""
 
 from __future__ import annotations
 

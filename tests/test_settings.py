@@ -16,6 +16,7 @@ from penstock.routing import Constant, FallbackOptions
 from penstock.settings import (
     Loaded,
     Settings,
+    WebhookSettings,
     entries,
     load_settings,
     markdown_table,
@@ -256,6 +257,12 @@ def test_entries_show_every_setting_once() -> None:
     port = shown["server.port"]
     assert (port.value, port.origin) == (9, "environment PENSTOCK_SERVER__PORT")
     assert all(entry.meaning.endswith(".") for entry in shown.values())
+
+
+def test_secrets_in_tables_are_masked() -> None:
+    """A receiver's secret is not shown, whatever the receiver is called; its URL is."""
+    hooks = {"ops": WebhookSettings(url="https://ops.example/x", secret="sixteen or longer")}
+    assert {"ops": {"url": "https://ops.example/x", "secret": "***", "kinds": ()}} == masked("webhooks", hooks)
 
 
 def test_secrets_are_masked() -> None:

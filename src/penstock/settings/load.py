@@ -137,8 +137,12 @@ def entries(loaded: Loaded) -> tuple[Entry, ...]:
 
 def masked(key: str, value: object) -> object:
     """`value`, or `"***"` where the key's name says that it is a secret and there is one, or in place of who logs in
-    where it is a URL.
+    where it is a URL; in a table each by its own name.
     """
+    if isinstance(value, msgspec.Struct):
+        value = msgspec.to_builtins(value)
+    if isinstance(value, dict):
+        return {name: masked(f"{key}.{name}", part) for name, part in value.items()}
     if isinstance(value, str):
         value = _LOGIN.sub("//***@", value)
     return "***" if value and _SECRET.search(key) else value

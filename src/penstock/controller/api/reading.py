@@ -162,8 +162,10 @@ def who_of(request: Request) -> Who:
 
 def moment_of(text: str | None) -> datetime | None:
     """The moment that a query names, as RFC 3339 has it, with an offset. Raises Unreadable."""
+    if text is None:
+        return None
     try:
-        return None if text is None else msgspec.convert(text, _Moment)
+        return msgspec.convert(text, _Moment)
     except msgspec.ValidationError as error:
         raise Unreadable(
             f"Expected a time as in 2026-11-20T18:30:00Z (`+` is written %2B in a query), got {text[:80]!r} - at `at`"

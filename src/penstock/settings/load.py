@@ -252,7 +252,7 @@ def _nearest(name: str, known: tuple[str, ...]) -> str | None:
     """The known name most like `name`: with its section first, else (a wrong or missing section) by its last part."""
     if close := difflib.get_close_matches(name, known, n=1, cutoff=0.75):
         return close[0]
-    by_leaf = {key.rpartition(".")[2]: key for key in known}
+    by_leaf = {key.rpartition(".")[2]: key for key in reversed(known)}  # of several the first: `server.port`
     close = difflib.get_close_matches(name.rpartition(".")[2], tuple(by_leaf), n=1, cutoff=0.75)
     return by_leaf[close[0]] if close else None
 

@@ -17,7 +17,7 @@ from penstock.runtime.away import Away, Results, Score, Ticket, Timing, run_toge
 AWAY_FROM_US = 500.0
 LONG_RUN_US = 20_000.0
 _OVERDUE = "the deadline passed before the model was free; nothing was computed"
-_TOO_SLOW = "the deadline passed while the model was computing"
+_TOO_SLOW = "the deadline passed before the model had answered"
 _GONE = "the caller hung up before the answer was there"
 _FULL = "the model has as many rows waiting as it may (limits.queue_rows); nothing was computed: try again"
 _MANY_DROPPED = 64

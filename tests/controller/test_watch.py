@@ -223,18 +223,22 @@ def test_founding_folders_need_to_be_allowed(
 
 
 def test_a_founding_folder_is_imported_when_it_is_whole(
-    control: Control, root: Path, founding: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    control: Control,
+    root: Path,
+    founding: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    bundles: dict[str, Path],
 ) -> None:
     """Copied file by file it is imported once, with the last; not again after a restart; no scratch is left."""
     monkeypatch.setattr(arrivals, "_REST_S", 0.0)
     imported: list[str] = []
-    carry_out = arrivals.carry_out_apart
 
-    def counted(*arguments: object) -> Bundle:
+    def import_one(order: Order, *_: object) -> Bundle:
         imported.append("one")
-        return carry_out(*arguments)  # type: ignore[arg-type]
+        return Bundle.open(variant(bundles["iris"], Path(order.out), name=order.name))
 
-    monkeypatch.setattr(arrivals, "carry_out_apart", counted)
+    monkeypatch.setattr(arrivals, "carry_out_apart", import_one)
     home = tmp_path / "home"
 
     def watching() -> Watched:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from moody import Moody, graph, ramp
+from moody import FACTORS, Moody, graph, ramp, scaled
 
 
 @pytest.fixture(scope="session")
@@ -25,3 +25,21 @@ def faulty(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         name: penstock.pack(model, name=name, sample=ramp(), out=out, options=options).path
         for name, model in models.items()
     }
+
+
+@pytest.fixture(scope="session")
+def versions(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Path]]:
+    """Paths of packed versions of two models of one float `x`, which they multiply as `FACTORS` says.
+
+    - `line`: compiled. `moody`: native, and trusted as `moody.Moody`.
+    """
+    import penstock
+
+    out = tmp_path_factory.mktemp("versions")
+    options = penstock.PackOptions(golden_rows=8, trusted=("moody.Moody",))
+    found: dict[str, list[Path]] = {"line": [], "moody": []}
+    for factor in FACTORS:
+        for name, model in (("line", scaled(factor)), ("moody", Moody(factor=factor).fit(ramp(), None))):
+            packed = penstock.pack(model, name=name, sample=ramp(), out=out, options=options)
+            found[name].append(packed.path)
+    return found

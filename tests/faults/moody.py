@@ -19,6 +19,8 @@ ROW_TOO_MANY = -1005.0
 MOODS = {"raises": RAISES, "nan": NAN, "a row too few": ROW_TOO_FEW, "a row too many": ROW_TOO_MANY}
 HANGS_S = 3.0
 NEVER_ENDS = -1006.0
+FACTORS = (1.0, 2.0, 3.0)
+"""By which versions 1, 2 and 3 of a model multiply."""
 
 
 def ramp() -> pd.DataFrame:
@@ -33,11 +35,19 @@ def graph(operator: str) -> onnx.ModelProto:
     return helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
 
 
-class Moody(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
-    """Answers `x`, in `cost_s`; one row with a mood's number spoils the whole batch."""
+def scaled(factor: float) -> onnx.ModelProto:
+    """The graph that answers `x` times `factor`."""
+    ends = [helper.make_tensor_value_info(name, TensorProto.DOUBLE, ["n", 1]) for name in ("x", "y")]
+    by = helper.make_tensor("by", TensorProto.DOUBLE, [1], [factor])
+    made = helper.make_graph([helper.make_node("Mul", ["x", "by"], ["y"])], "graph", ends[:1], ends[1:], [by])
+    return helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
 
-    def __init__(self, cost_s: float = 0.002) -> None:
-        self.cost_s = cost_s
+
+class Moody(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+    """Answers `x` times `factor`, in `cost_s`; one row with a mood's number spoils the whole batch."""
+
+    def __init__(self, cost_s: float = 0.002, factor: float = 1.0) -> None:
+        self.cost_s, self.factor = cost_s, factor
 
     def fit(self, rows: pd.DataFrame, _: object) -> Moody:
         """Keep the names of the columns."""
@@ -46,7 +56,7 @@ class Moody(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lear
         return self
 
     def predict(self, rows: Any) -> np.ndarray:
-        """`x` of each row, or whatever the mood is."""
+        """`x` of each row, times the factor, or whatever the mood is."""
         values = np.asarray(rows, dtype=np.float64)[:, 0].copy()
         time.sleep(self.cost_s)  # slow enough for a thread, and gives way
         if RAISES in values:
@@ -58,4 +68,4 @@ class Moody(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lear
         values[values == NAN] = np.nan
         if ROW_TOO_FEW in values:
             return values[1:]
-        return np.append(values, 0.0) if ROW_TOO_MANY in values else values
+        return np.append(values, 0.0) if ROW_TOO_MANY in values else values * self.factor

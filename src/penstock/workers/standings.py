@@ -108,7 +108,8 @@ class Standings:
     def standing(self) -> Standing:
         """How the workers stand that take calls, and what could not be loaded."""
         serving = [worker for worker in self._workers() if worker.ready and not worker.is_leaving]
-        failures = {name: why for worker in serving for name, why in worker.failures.items()}
+        latest = [worker for worker in serving if worker.revision >= self._newest.revision]
+        failures = {name: why for worker in latest for name, why in worker.failures.items()}
         revisions = {worker.number: worker.revision for worker in serving}
         return Standing(revisions, failures | self._failures, self._newest.revision)
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from penstock.control.changes import Change, Event, Lineage, Published, Who
+from penstock.control.changes import Change, Event, Lineage, ModelConfig, Published, Who
 from penstock.control.control import By, Control
-from penstock.control.state import State, folded
+from penstock.control.state import ModelState, State, folded
 from penstock.testing import MemoryStore
 
 FIRST = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -56,6 +56,10 @@ class PlainGate:
         self.asked.append((name, alias, number))
         self.meanwhile()
         return list(self.final), list(self.soft)
+
+    def misfits(self, model: ModelState, config: ModelConfig) -> list[str]:
+        """Nothing: every configuration fits."""
+        return []
 
 
 class Clock:

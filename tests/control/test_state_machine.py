@@ -24,7 +24,7 @@ from penstock.control.changes import Event, ModelConfig, Published, Serving, Who
 from penstock.control.control import By, Control
 from penstock.control.history import history_of
 from penstock.control.sql_store import SqlStore
-from penstock.control.state import State, folded
+from penstock.control.state import ModelState, State, folded
 from penstock.control.wanted import wanted_of
 from penstock.errors import ControlError
 from penstock.routing import NOTHING, ModelOptions
@@ -67,6 +67,9 @@ class OpenGate:
 
     def reasons(self, state: State, name: str, alias: str, number: int) -> tuple[list[str], list[str]]:
         return [], []
+
+    def misfits(self, model: ModelState, config: ModelConfig) -> list[str]:
+        return []
 
 
 class Faulty:

@@ -18,7 +18,7 @@ import msgspec
 from penstock.control import decisions
 from penstock.control.aliases import alias_of
 from penstock.control.changes import Change, Event, ModelConfig, Published, Serving, Tried, Who
-from penstock.control.state import EMPTY, State, VersionState, folded
+from penstock.control.state import EMPTY, ModelState, State, VersionState, folded
 from penstock.control.store import EventStore, RevisionTaken
 from penstock.errors import Conflict, MoveRefused, Unknown
 from penstock.routing import CHAMPION
@@ -54,6 +54,10 @@ class Gate(Protocol):
 
     def reasons(self, state: State, name: str, alias: str, number: int) -> tuple[list[str], list[str]]:
         """Why `alias` should not move to version `number`: what stands in any case, and what `--force` overrules."""
+        ...
+
+    def misfits(self, model: ModelState, config: ModelConfig) -> list[str]:
+        """Why `config` does not fit versions of `model` that aliases name."""
         ...
 
 
@@ -132,7 +136,10 @@ class Control:
         return self._commit(name, by, lambda state: decisions.remove(state, name, number, is_forced=by.is_overruling))
 
     def configure(self, name: str, config: ModelConfig, by: By) -> list[Event]:
-        """Replace what is declared of a model. Raises Unknown, Conflict and StateUnavailable."""
+        """Replace what is declared of a model. Raises MoveRefused, Unknown, Conflict and StateUnavailable."""
+        misfits = self._gate.misfits(self.state().model(name), config)
+        if misfits:
+            raise MoveRefused(f"what is declared of {name!r} stays, for the new does not fit", misfits, may_force=False)
         return self._commit(name, by, lambda state: decisions.configure(state, name, config))
 
     def note(self, name: str, seen: Tried | Serving, who: Who) -> list[Event]:

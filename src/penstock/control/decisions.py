@@ -76,8 +76,7 @@ def remove(state: State, name: str, number: int, *, is_forced: bool = False) -> 
 
 def uses_of(model: ModelState, number: int) -> Iterator[str]:
     """What refers to a version, each with what to do about it; nothing if it may go."""
-    named = sorted(alias for alias, meant in model.aliases.items() if meant == number)
-    if named:
+    if named := model.aliases_of(number):
         yield f"it is {', '.join(named)}: move the alias first"
     if model.rollback_to == number:
         yield f"`penstock rollback {model.name}` would go back to it: deploy another version first"

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from penstock.bundle.bundle import Bundle
-from penstock.control.changes import Rules, Tried, Who
+from penstock.bundle.outputs import OutputSpec
+from penstock.control.changes import ModelConfig, Rules, Tried, Who
 from penstock.control.compatibility import output_changes, schema_changes
 from penstock.control.rules import broken_rules
 from penstock.control.state import ModelState, State
 from penstock.errors import BundleError, PenstockError, RepositoryUnavailable
-from penstock.routing import CHAMPION
+from penstock.routing import CHAMPION, ModelOptions
+
+
+Misfit: TypeAlias = Callable[[str, ModelOptions, OutputSpec], str | None]
+"""Of a model's name, its options and the outputs of a version: why they do not go together; None if they do."""
+
+
+def _fits(name: str, options: ModelOptions, outputs: OutputSpec) -> str | None:
+    return None
 
 
 class Bundles(Protocol):
@@ -26,10 +35,15 @@ class Bundles(Protocol):
 class LoadGate:
     """Tries a version in a process of its own, compares its schema, and asks the rules. Thread-safe."""
 
-    def __init__(self, bundles: Bundles, attempt: Callable[[Path], str | None], *, node: str) -> None:
-        """`attempt` loads a bundle apart, runs its golden rows, and says why that failed; None if it did not."""
+    def __init__(
+        self, bundles: Bundles, attempt: Callable[[Path], str | None], *, node: str, misfit: Misfit = _fits
+    ) -> None:
+        """`attempt` loads a bundle apart, runs its golden rows, and says why that failed; None if it did not. `misfit`
+        says why a model's options do not fit outputs.
+        """
         self._bundles = bundles
         self._attempt = attempt
+        self._misfit = misfit
         self._node = node
         self.note: Callable[[str, Tried, Who], object] = lambda name, tried, who: None
         """Hears how each attempt ended."""
@@ -43,6 +57,9 @@ class LoadGate:
         why = self.tried(model, number)
         if why is not None:
             return [why], []
+        misfit = self._misfit(name, model.config.options, self._peek(model, number).outputs)
+        if misfit is not None:
+            return [f"what is declared does not fit version {number}: {misfit}"], []
         champion = model.aliases.get(CHAMPION)
         candidate = model.version(number).published
         beside = None if champion is None else model.version(champion).published
@@ -50,6 +67,18 @@ class LoadGate:
         if champion is not None and champion != number:
             broken += self._breaking(model, champion, number)
         return [], broken
+
+    def misfits(self, model: ModelState, config: ModelConfig) -> list[str]:
+        """Why `config` does not fit the versions of `model` that aliases name. Raises RepositoryUnavailable."""
+        found = []
+        for number in sorted(set(model.aliases.values())) if config.options != model.config.options else ():
+            try:
+                misfit = self._misfit(model.name, config.options, self._peek(model, number).outputs)
+            except BundleError:
+                continue  # of what cannot be read nothing can be said, and it is not served
+            if misfit is not None:
+                found.append(f"version {number} ({', '.join(model.aliases_of(number))}): {misfit}")
+        return found
 
     def tried(self, model: ModelState, number: int) -> str | None:
         """Why the version cannot be loaded on this machine; None if it can, which is tried once.
@@ -69,10 +98,13 @@ class LoadGate:
         return None if why is None else f"version {number} cannot be served here: {why}"
 
     def _breaking(self, model: ModelState, champion: int, number: int) -> list[str]:
-        after = Bundle.open(self._bundles.local(model.version(number).published.seal))
+        after = self._peek(model, number)
         try:
-            before = Bundle.open(self._bundles.local(model.version(champion).published.seal))
+            before = self._peek(model, champion)
         except BundleError as error:  # the way out of a champion that was damaged is another one
             return [f"the schema cannot be compared with that of version {champion}, the champion: {error}"]
         found = schema_changes(before.schema, after.schema) + output_changes(before.outputs, after.outputs)
         return [f"callers of version {champion} break: {change.what}" for change in found if change.is_breaking]
+
+    def _peek(self, model: ModelState, number: int) -> Bundle:
+        return Bundle.peek(self._bundles.local(model.version(number).published.seal))

@@ -72,6 +72,10 @@ class ModelState(msgspec.Struct, frozen=True):
         """The numbers of the versions that are there."""
         return [number for number, version in self.versions.items() if not version.is_removed]
 
+    def aliases_of(self, number: int) -> list[str]:
+        """The aliases that name a version, in order."""
+        return sorted(alias for alias, named in self.aliases.items() if named == number)
+
     @property
     def next_version(self) -> int:
         """The number that the next bundle gets; those of removed versions are not given again."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from penstock.bundle.outputs import OutputSpec
 from penstock.control.control import Control
 from penstock.control.garbage import KeepRule
 from penstock.control.gate import LoadGate
@@ -19,6 +20,10 @@ from penstock.controller.convergence import Convergence, Node
 from penstock.controller.local import LocalOperations
 from penstock.controller.shelf import Shelf
 from penstock.controller.upkeep import Upkeep
+from penstock.errors import SettingsError
+from penstock.routing import ModelOptions
+from penstock.runtime.decision import require_decides
+from penstock.runtime.fallback import Fallback, require_fits
 from penstock.settings import Settings
 from penstock.trial import failure_of
 
@@ -52,7 +57,7 @@ def control_plane(
     )
     with contextlib.closing(SqlStore(settings.state.url, home=home)) as store:
         repository = Repository(settings.repository.url, home=home)
-        gate = LoadGate(repository, lambda path: failure_of(path, settings), node=node.name)
+        gate = LoadGate(repository, lambda path: failure_of(path, settings), node=node.name, misfit=misfit_of)
         control = Control(store, repository, gate)
         gate.note = control.note
         shelf = Shelf(repository, gate)
@@ -64,3 +69,15 @@ def control_plane(
         upkeep = Upkeep(control, store, repository, home=home, rule=rule)
         operations = LocalOperations(control, convergence, upkeep, apply_s=settings.control.apply_s)
         yield Plane(control, convergence, operations, store, repository)
+
+
+def misfit_of(name: str, options: ModelOptions, outputs: OutputSpec) -> str | None:
+    """Why the options of a model do not fit a version that answers `outputs`; None if they do."""
+    try:
+        if options.fallback is not None:
+            require_fits(Fallback.of(options.fallback), name, outputs)
+        if options.decision is not None:
+            require_decides(options.decision, name, outputs)
+    except SettingsError as error:
+        return str(error)
+    return None

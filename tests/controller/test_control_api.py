@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,13 +15,14 @@ from urllib.parse import quote
 import httpx
 import pytest
 from fastapi.routing import APIRoute
+from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 from planes import ANA, plane_of, served, settings_of, variant
 from starlette.routing import BaseRoute
 
 import penstock.errors as errors
 from loads import wait_for
-from penstock.controller.api import api_of
+from penstock.controller.api import api_of, reading
 from penstock.controller.api.guard import Guard, name_of
 from penstock.controller.api.routes import SCOPE_KEY
 from penstock.controller.api.threads import CHANGES
@@ -29,6 +31,7 @@ from penstock.controller.failures import STATUS, control_error_body, error_of, s
 from penstock.controller.local import LocalOperations
 from penstock.controller.messages import BUNDLE_MEDIA
 from penstock.errors import CallFailure, MoveRefused, PenstockError, StateUnavailable
+from running import read_answer, request
 
 JSON = {"content-type": "application/json"}
 BUNDLE = {"content-type": BUNDLE_MEDIA}
@@ -322,6 +325,49 @@ def test_the_document(client: httpx.Client) -> None:
     assert {"model", "alias", "before", "after", "revision"} <= set(
         document["components"]["schemas"]["MoveAnswer"]["properties"]
     )
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "kind"),
+    [
+        ("GET", "/v1/models", None, "ModelsAnswer"),
+        ("GET", "/v1/models/iris", None, "ModelAnswer"),
+        ("GET", "/v1/models/iris/history?at=2026-11-20T18:00:00%2B01:00", None, "HistoryAnswer"),
+        ("PUT", CHAMPION, {"version": 1}, "MoveAnswer"),
+        ("POST", "/v1/apply", {"declared": "models: {iris: {lazy: true}}", "dry_run": True}, "ApplyAnswer"),
+        ("POST", "/v1/gc", {"dry_run": True}, "GarbageAnswer"),
+        ("GET", "/health", None, "HealthAnswer"),
+        ("GET", "/v1/models/nobody", None, "ControlErrorBody"),
+    ],
+)
+def test_answers_are_as_documented(client: httpx.Client, method: str, path: str, body: Any, kind: str) -> None:
+    """Each answer fits the schema that the document gives for it, and is not to be kept by anybody."""
+    document = client.get("/openapi.json").json()
+    response = client.request(method, path, json=body)
+    schema = {"$ref": f"#/components/schemas/{kind}", "components": document["components"]}
+    Draft202012Validator(schema).validate(response.json())
+    assert ("no-store", "nosniff") == tuple(
+        response.headers[name] for name in ("cache-control", "x-content-type-options")
+    )
+
+
+def test_a_caller_who_hangs_up(client: httpx.Client, home: Path) -> None:
+    """A bundle that never comes to its end leaves nothing behind, and the next request is answered."""
+    head = f"POST /v1/models/iris/versions HTTP/1.1\r\nHost: localhost\r\nContent-Type: {BUNDLE_MEDIA}\r\n"
+    with socket.create_connection(("127.0.0.1", client.base_url.port or 0)) as connection:
+        connection.sendall(f"{head}Content-Length: 5000\r\n\r\n".encode() + b"x" * 3000)
+        wait_for(lambda: list((home / "transit").glob("*")), "the bundle is on its way in")
+    wait_for(lambda: not list((home / "transit").glob("*")), "it is gone")
+    assert 200 == client.get("/health").status_code
+
+
+def test_a_body_that_does_not_go_on(client: httpx.Client, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody holds a thread or a file by sending slowly for ever."""
+    monkeypatch.setattr(reading, "PATIENCE_S", 0.05)
+    with socket.create_connection(("127.0.0.1", client.base_url.port or 0)) as connection:
+        connection.sendall(request(CHAMPION, b"", method="PUT", headers={"Host": "localhost", "Content-Length": "9"}))
+        answer = read_answer(connection)
+    assert (400, "unreadable") == (answer.status, answer.json["error"]["code"])
 
 
 def test_the_docs_page(client: httpx.Client) -> None:

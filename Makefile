@@ -24,7 +24,7 @@ soak-rows: $(STAMP)   ## a million rows from 64 connections come back to their c
 soak-kills: $(STAMP)   ## 30 rounds of kill -9 under load lose and repeat no answer; `make test` does 3
 	PENSTOCK_TEST_ROUNDS=30 $(BIN)/python -m pytest tests/faults/test_kill.py --durations=1
 
-soak-control: $(STAMP)   ## 500 random lives of a control plane on each database; `make test` does 10
+soak-control: $(STAMP)   ## 500 random lives of a control plane on each database; `make test` does 8
 	PENSTOCK_TEST_EXAMPLES=500 $(BIN)/python -m pytest tests/control/test_state_machine.py --durations=2
 
 # Half a gigabyte each, so in environments of their own; `make test` skips their tests.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import pytest
 
 from penstock.control import file_system
 from penstock.control.file_system import file_system_of, require_local
+from penstock.control.sql_store import SqlStore
 from penstock.errors import StateUnavailable
 
 MOUNTS = r"""22 1 254:0 / / rw,relatime - ext4 /dev/vda rw
@@ -49,6 +51,12 @@ def test_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -
     monkeypatch.setattr(file_system, "_MOUNTS", tmp_path / "mountinfo")
     with pytest.raises(StateUnavailable, match=rf"lies on {kind}, .*local disk.*state\.url"):
         require_local(tmp_path)
+    with (
+        contextlib.closing(SqlStore(None, home=tmp_path / "home")) as store,
+        pytest.raises(StateUnavailable, match=kind),
+    ):
+        store.since(0)
+    assert [] == list((tmp_path / "home").iterdir())
 
 
 @pytest.mark.parametrize("kind", ["ext4", "overlay", "tmpfs", "fuse.fuse-overlayfs"])

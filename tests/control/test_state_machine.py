@@ -29,7 +29,7 @@ from penstock.control.wanted import wanted_of
 from penstock.errors import ControlError
 from penstock.routing import NOTHING, ModelOptions
 
-EXAMPLES = int(os.environ.get("PENSTOCK_TEST_EXAMPLES", "10"))  # `make soak-control` does 500
+EXAMPLES = int(os.environ.get("PENSTOCK_TEST_EXAMPLES", "8"))  # `make soak-control` does 500
 START = datetime(2026, 3, 29, 0, 59, tzinfo=UTC)
 BY = By(who=Who("ana@quay"), reason="because")
 

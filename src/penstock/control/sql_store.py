@@ -39,7 +39,8 @@ class SqlStore:
         """The events after `revision`, in order. Raises StateUnavailable."""
         wanted = select(EVENTS).where(EVENTS.c.revision > revision).order_by(EVENTS.c.revision)
         with self._database.reading() as connection:
-            events = [_event(row) for row in connection.execute(wanted)]
+            rows = connection.execute(wanted).all()
+        events = [_event(row) for row in rows]
         for expected, event in enumerate(events, revision + 1):
             if event.revision != expected:
                 raise StateUnavailable(
@@ -124,6 +125,7 @@ class SqlStore:
                 copy.since(0)  # makes the tables, even if there is nothing to copy
                 copy.append(self.since(0))
             return
+        path.touch(mode=0o600)
         with self._database.reading() as connection, contextlib.closing(sqlite3.connect(path)) as copied:
             source = connection.connection.driver_connection
             if isinstance(source, sqlite3.Connection):
@@ -163,7 +165,7 @@ def _event(row: Row[Any]) -> Event:
         change = _CHANGES.decode(row.change)
     except msgspec.DecodeError as error:
         raise StateUnavailable(
-            f"event {row.revision} of the state, {row.kind!r}, is of a newer Penstock (use that one), or damaged: {error}"
+            f"event {row.revision} of the state, {row.kind!r}, is of a newer Penstock (use that) or damaged: {error}"
         ) from error
     return Event(
         revision=row.revision,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from pathlib import Path
 from typing import Final
@@ -51,6 +52,7 @@ def version_of(connection: Connection) -> str | None:
 
 
 def _config(connection: Connection) -> Config:
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # it tells of each look
     config = Config(attributes={"connection": connection, "version_table": _VERSION_TABLE})
     config.set_main_option("script_location", str(_STEPS).replace("%", "%%"))
     return config

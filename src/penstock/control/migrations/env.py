@@ -1,4 +1,4 @@
-"""What Alembic runs for each upgrade, and nothing imports: on the connection and in the transaction that it is given."""
+"""What Alembic runs for each upgrade, and nothing imports: on the connection, in the transaction, that it is given."""
 
 from __future__ import annotations
 

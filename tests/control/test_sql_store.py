@@ -97,6 +97,36 @@ def test_processes_at_once(request: pytest.FixtureRequest, tmp_path: Path, kind:
     assert {"0": 20, "1": 20} == {name: [one.who.name for one in found].count(name) for name in "01"}
 
 
+KILLED = """
+import itertools, sys
+from pathlib import Path
+from penstock.control.sql_store import SqlStore
+from store_contract import event
+store = SqlStore(sys.argv[1] or None, home=Path(sys.argv[2]))
+for first in itertools.count(1, 3):
+    store.append([event(first), event(first + 1), event(first + 2)])
+    print(first + 2, flush=True)
+"""
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_a_writer_that_is_killed(request: pytest.FixtureRequest, tmp_path: Path, kind: str) -> None:
+    """After kill -9 of a writer all that it had been told is written is there, and what it wrote together is whole."""
+    url = request.getfixturevalue("cluster").new_url() if kind == "postgresql" else ""
+    paths = os.pathsep.join([*sys.path, str(Path(__file__).parent)])
+    line = [sys.executable, "-c", KILLED, url, str(tmp_path)]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": paths}) as writer:
+        assert writer.stdout is not None
+        told = [int(writer.stdout.readline()) for _ in range(20)]
+        writer.kill()
+        told += [int(late) for late in writer.stdout if late.endswith(b"\n")]
+    with contextlib.closing(SqlStore(url or None, home=tmp_path)) as store:
+        found = store.since(0)
+        assert found[: told[-1]] == [made(number) for number in range(1, told[-1] + 1)]
+        assert len(found) in {told[-1], told[-1] + 3}
+        store.append([made(len(found) + 1)])
+
+
 @contextlib.contextmanager
 def raw(store: SqlStore) -> Iterator[Callable[..., Any]]:
     """Runs statements on the store's database beside it, each in a transaction of its own."""

@@ -91,7 +91,8 @@ class Patience:
 
     def __init__(self, engine: Engine) -> None:
         self._made: weakref.WeakSet[Any] = weakref.WeakSet()
-        event.listen(engine, "connect", lambda connection, _: self._made.add(connection), insert=True)
+        self._lock = threading.Lock()
+        event.listen(engine, "connect", self._note, insert=True)  # before SQLAlchemy asks it anything
 
     @contextlib.contextmanager
     def lasting(self) -> Iterator[None]:
@@ -104,8 +105,14 @@ class Patience:
         finally:
             timer.cancel()
 
+    def _note(self, connection: Any, _: object) -> None:
+        with self._lock:
+            self._made.add(connection)
+
     def _cut(self) -> None:
-        for connection in tuple(self._made):
+        with self._lock:
+            made = tuple(self._made)
+        for connection in made:
             # The edge of a thread: a connection that is closed at this moment needs no cutting.
             with contextlib.suppress(Exception), socket.socket(fileno=os.dup(connection.fileno())) as end:
                 end.shutdown(socket.SHUT_RDWR)

@@ -73,8 +73,8 @@ def postgresql_url(url: str) -> URL:
 
 def shown(where: URL) -> str:
     """A URL for messages: no password, nor anything else that may be one."""
-    parts = {"host": where.host, "port": where.port, "database": where.database}
-    return URL.create("postgresql", username=where.username, **parts).render_as_string()
+    plain = URL.create("postgresql", where.username, host=where.host, port=where.port, database=where.database)
+    return plain.render_as_string()
 
 
 def secrets_of(where: URL) -> list[str]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +16,7 @@ import fsspec
 import msgspec
 import pytest
 
+from loads import wait_for
 from penstock.bundle.bundle import Bundle
 from penstock.control.changes import Lineage, Published
 from penstock.control.files import GRACE_S
@@ -23,6 +27,13 @@ from s3 import S3, s3_server
 from variants import variant
 
 KINDS = ("directory", "file", "memory", "s3")
+PUBLISHING = """
+import sys
+from pathlib import Path
+from penstock.control.repository import Repository
+for number in range(10**6):
+    Repository(f"{sys.argv[1]}/{number}", home=Path(sys.argv[1])).add(Path(sys.argv[2]))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -353,3 +364,16 @@ def test_a_missing_library_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(fsspec, "get_filesystem_class", missing)
     with pytest.raises(MissingExtra, match=r"penstock\[s3\]"):
         Repository("s3://bucket", home=Path("home"))
+
+
+def test_a_killed_publish_leaves_no_half_file(bundles: dict[str, Path], tmp_path: Path) -> None:
+    """kill -9 while files are written: each that has its name is whole, and the next publish goes on from there."""
+    with subprocess.Popen([sys.executable, "-c", PUBLISHING, str(tmp_path), str(bundles["churn"])]) as process:
+        wait_for(lambda: (tmp_path / "2").exists(), "a third repository")
+        process.kill()
+    for path in tmp_path.glob("*/files/*/*"):
+        assert path.name == hashlib.sha256(path.read_bytes()).hexdigest()
+    last = max(int(path.name) for path in tmp_path.iterdir())
+    repository = Repository(str(tmp_path / str(last)), home=tmp_path / "home")
+    _, published = repository.add(bundles["churn"])
+    assert files_of(bundles["churn"]) == files_of(repository.local(published.seal))

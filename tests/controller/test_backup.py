@@ -21,7 +21,7 @@ from penstock.controller.backup import back_up, read_backup
 from penstock.controller.lock import locked
 from penstock.controller.restore import restore
 from penstock.errors import BundleRefused, ControlError
-from penstock.routing import read_wanted
+from penstock.routing import NOTHING, read_wanted, write_wanted
 from penstock.settings import Settings
 from variants import variant
 
@@ -134,6 +134,28 @@ def test_what_was_served_is_served_again(
     assert (before.table, before.revision) == (after.table, after.revision)
     assert after.path("iris", 1).is_relative_to(Path(elsewhere.home))
     assert Bundle.open(before.path("iris", 1)).files == Bundle.open(after.path("iris", 1)).files
+
+
+def test_a_backup_shares_no_file_with_the_home(
+    plane: Plane, settings: Settings, bundles: dict[str, Path], tmp_path: Path
+) -> None:
+    """Its files are copies: what happens to the repository's does not happen to them."""
+    plane.operations.publish(bundles["iris"], ANA)
+    backup = take(plane, settings, tmp_path / "backup")
+    assert {1} == {path.stat().st_nlink for path in backup.rglob("*") if path.is_file()}
+
+
+def test_what_was_removed_meanwhile_is_not_served(
+    plane: Plane, settings: Settings, bundles: dict[str, Path], tmp_path: Path
+) -> None:
+    """A `routing.json` that names a version which the backup has not is left to the next controller."""
+    plane.operations.publish(bundles["iris"], ANA)
+    wanted = plane.convergence.decide()
+    gone = msgspec.structs.replace(wanted, paths={"iris": {1: str(tmp_path / ("0" * 64))}})
+    write_wanted(Path(settings.home), gone)
+    elsewhere = settings_of(tmp_path / "restored")
+    restore(take(plane, settings, tmp_path / "backup"), elsewhere)
+    assert NOTHING == read_wanted(Path(elsewhere.home))
 
 
 def test_a_restored_home_goes_on(plane: Plane, settings: Settings, bundles: dict[str, Path], tmp_path: Path) -> None:

@@ -30,8 +30,8 @@ class Files(Protocol):
         """The bytes of a file; None if it is not there."""
         ...
 
-    def place(self, name: str, path: Path) -> bool:
-        """Put a file at `path`, which does not exist, as a hard link where that can be. False if it is not there."""
+    def place(self, name: str, path: Path, *, may_link: bool) -> bool:
+        """Put a file at `path`, which does not exist, if it may as a hard link of ours. False if it is not there."""
         ...
 
     def sizes(self, folder: str) -> dict[str, int]:

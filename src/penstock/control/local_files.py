@@ -61,13 +61,14 @@ class LocalFiles:
             except FileNotFoundError:
                 return None
 
-    def place(self, name: str, path: Path) -> bool:
-        """A hard link, or a copy where the filesystems differ. False if there is no such file."""
+    def place(self, name: str, path: Path, *, may_link: bool) -> bool:
+        """A hard link, or a copy where that may not be or the filesystems differ. False if there is no such file."""
         source = self._root / name
         with self._told(f"give {name}"):
             with contextlib.suppress(OSError):
-                os.link(source, path, follow_symlinks=False)
-                return True
+                if may_link:
+                    os.link(source, path, follow_symlinks=False)
+                    return True
             try:
                 shutil.copyfile(source, path)
             except FileNotFoundError:

@@ -79,7 +79,7 @@ class RemoteFiles:
             except FileNotFoundError:
                 return None
 
-    def place(self, name: str, path: Path) -> bool:
+    def place(self, name: str, path: Path, *, may_link: bool) -> bool:
         """Fetch a file to `path`. False if it is not there."""
         with self._told(f"give {name}"):
             try:

@@ -86,12 +86,15 @@ class Repository:
         self._verified[seal] = _shape(path)
         return path
 
-    def place(self, seal: str, directory: Path) -> None:
-        """Make `directory` the bundle of this seal, and verify it. Raises as `local` does."""
+    def place(self, seal: str, directory: Path, *, may_link: bool = False) -> None:
+        """Make `directory` the bundle of this seal, and verify it. Raises as `local` does.
+
+        If it `may_link`, its files are those of the repository itself where that can be.
+        """
         listing = self._listing(seal)
         directory.mkdir()
         for name, entry in read_manifest(listing.manifest, listing.seal).files.items():
-            if not self._files.place(_file(entry.sha256), directory / name):
+            if not self._files.place(_file(entry.sha256), directory / name, may_link=may_link):
                 raise BundleRefused(f"{name}: the repository has lost {_file(entry.sha256)}: publish the bundle again")
         (directory / MANIFEST_FILE).write_bytes(listing.manifest)
         (directory / SEAL_FILE).write_bytes(listing.seal)
@@ -107,15 +110,19 @@ class Repository:
         listing = self._listing(seal)
         return read_manifest(listing.manifest, listing.seal)
 
-    def leftovers(self, seals: Collection[str]) -> list[Leftover]:
+    def leftovers(self, seals: Collection[str], in_use: Collection[str] = ()) -> list[Leftover]:
         """The files and copies that none of the bundles of these seals needs, and that are old enough to go.
 
-        Raises BundleRefused for a bundle of them that the repository has lost: what it needs is not known then.
+        Copies whose names are `in_use` stay. Raises BundleRefused for a bundle of them that the repository has lost:
+        what it needs is not known then.
         """
         needed = {_list(seal) for seal in seals}
         for seal in seals:
             needed.update(_file(entry.sha256) for entry in self.manifest(seal).files.values())
-        return [*old_files(self._files, needed), *old_copies(self._copies, {_hex(seal) for seal in seals})]
+        return [
+            *old_files(self._files, needed),
+            *old_copies(self._copies, {_hex(seal) for seal in seals} | set(in_use)),
+        ]
 
     def discard(self, leftovers: Collection[Leftover]) -> None:
         """Remove what `leftovers` found, unless a publish has taken it up again meanwhile."""
@@ -136,7 +143,7 @@ class Repository:
             self._copies.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix=".", dir=self._copies) as scratch:
                 draft = Path(scratch) / "bundle"
-                self.place(seal, draft)
+                self.place(seal, draft, may_link=True)
                 with contextlib.suppress(FileNotFoundError):
                     path.rename(Path(scratch) / "before")
                 draft.rename(path)

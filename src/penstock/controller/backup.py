@@ -64,12 +64,12 @@ def back_up(directory: Path, home: Path, store: EventStore, repository: Reposito
         directory.absolute().parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".backup-", dir=directory.absolute().parent) as scratch:
             draft = Path(scratch) / "backup"
-            draft.mkdir()
-            state = _state_and_bundles(draft, store, repository)
-            _segments(home / AUDIT, draft / AUDIT)
-            for name in (ROUTING_FILE, WATCHED_FILE):
+            draft.mkdir(mode=0o700)
+            for name in (ROUTING_FILE, WATCHED_FILE):  # before the state, which then knows every version that they name
                 with contextlib.suppress(FileNotFoundError):
                     shutil.copyfile(home / name, draft / name)
+            state = _state_and_bundles(draft, store, repository)
+            _segments(home / AUDIT, draft / AUDIT)
             listed = _listed(draft, state.revision)
             (draft / LIST_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(listed)) + b"\n")
             _fsync(draft)

@@ -72,8 +72,14 @@ def _append_all(events: EventStore, settings: Settings) -> None:
 
 
 def _route(directory: Path, home: Path, repository: Repository) -> None:
-    """What was served, from where its bundles lie now: so that the home serves before any controller is up."""
+    """What was served, from where its bundles lie now: so that the home serves before any controller is up.
+
+    Where a version of it was removed while the backup was made, it is left to the controller.
+    """
     wanted = read_wanted(directory)
+    named = {Path(path).name for versions in wanted.paths.values() for path in versions.values()}
+    if not named <= {bundle.name for bundle in (directory / COPIES).iterdir()}:
+        return
     paths = {
         name: {number: str(repository.local(f"sha256:{Path(path).name}")) for number, path in versions.items()}
         for name, versions in wanted.paths.items()

@@ -14,6 +14,7 @@ from penstock.control.repository import Repository
 from penstock.control.store import EventStore
 from penstock.controller.backup import back_up
 from penstock.errors import InUse, Unknown
+from penstock.routing import read_wanted
 
 
 class Upkeep:
@@ -38,7 +39,9 @@ class Upkeep:
         if not is_dry:
             versions = self._removed(versions, msgspec.structs.replace(by, if_revision=None, is_forced=False))
             state = self._control.state()
-        leftovers = self._repository.leftovers(seals_of(state, without=versions))
+        routed = read_wanted(self._home).paths.values()  # what workers start from, whatever the state says by now
+        in_use = {Path(path).name for paths in routed for path in paths.values()}
+        leftovers = self._repository.leftovers(seals_of(state, without=versions), in_use)
         if not is_dry:
             self._repository.discard(leftovers)
         return GarbageAnswer(

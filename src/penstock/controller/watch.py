@@ -40,7 +40,7 @@ def watchers(settings: Settings, plane: Plane) -> list[Callable[[], None]]:
         root = Path(watch.directory)
         publishing = Publishing(plane.control, plane.convergence.wake)
         importing = Importing(publishing, seen, home).take if watch.allow_unsafe else refuse_founding
-        looks += [Watched(root, publishing.take).look, Watched(root, importing).look]
+        looks += [Watched(root, publishing.take).look, Watched(root, importing, is_quiet=True).look]
     if watch.config is not None:
         looks.append(WatchedConfig(Path(watch.config), plane.operations, seen).look)
     return [_again_and_again(look, watch.interval_s) for look in looks]

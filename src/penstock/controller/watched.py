@@ -57,9 +57,11 @@ class Watched:
     itself, so it is asked about at every look.
     """
 
-    def __init__(self, root: Path, take: Callable[[Entry], bool]) -> None:
+    def __init__(self, root: Path, take: Callable[[Entry], bool], *, is_quiet: bool = False) -> None:
+        """`is_quiet`: another one tells if the directory itself cannot be watched."""
         self._root = root
         self._take = take
+        self._is_quiet = is_quiet
         self._before: dict[Path, Shape] = {}
         self._done: dict[Path, Shape] = {}
         self._told: dict[Path, set[str]] = {}
@@ -69,7 +71,8 @@ class Watched:
         try:
             found = {entry.path: entry for entry in entries(self._root)}
         except OSError as error:
-            self._tell(self._root, str(error), f"{self._root} cannot be watched: {error.strerror}")
+            if not self._is_quiet:
+                self._tell(self._root, str(error), f"{self._root} cannot be watched: {error.strerror}")
             return
         self._told = {path: told for path, told in self._told.items() if path in found}
         self._done = {path: shape for path, shape in self._done.items() if path in found}

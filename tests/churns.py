@@ -14,7 +14,7 @@ from variants import variant
 
 def churn_versions(churn: Path, out: Path) -> dict[str, Path]:
     """Bundles of `churn`: `first`, `second` and `worse` take the same rows, `worse` has learnt less, `narrow` takes no
-    age above 120; `renamed` answers other classes, and does not load.
+    age above 120; `renamed` answers other classes.
     """
     bundle = Bundle.open(churn)
     fields = tuple(

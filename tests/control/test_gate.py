@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from states import state_of
 
 from churns import churn_versions
 from penstock.control.changes import Change, Configured, ModelConfig, Moved, Published, Rules, Tried, Who
@@ -14,7 +15,6 @@ from penstock.control.state import State
 from penstock.controller.assemble import misfit_of
 from penstock.errors import BundleRefused, RepositoryUnavailable
 from penstock.routing import Decision, FallbackOptions, ModelOptions
-from states import state_of
 
 Attempt = Callable[[Path], str | None]
 

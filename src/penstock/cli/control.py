@@ -295,7 +295,7 @@ def _named(version: int | None) -> str:
 
 
 def _end(move: MoveAnswer | None) -> None:
-    """Exit 1 where workers do not answer as was asked; a change for which no server is there stands, and is no failure."""
+    """Exit 1 where workers do not answer as was asked; a change that no server is there for stands all the same."""
     if move is not None and not (move.is_applied or _is_without_server(move.waits_for)):
         raise typer.Exit(1)
 

@@ -40,7 +40,7 @@ def models(*, home: Home = None, url: Url = None, config: Config = None, json: J
             console().print(f"{answer.name}: {fault}", markup=False)
 
 
-_MODEL_COLUMNS = ("model", "champion", "since", "by", "other aliases", "versions", "a rollback goes to")
+_MODEL_COLUMNS = ("model", "champion", "since", "by", "answers on", "other aliases", "versions", "a rollback goes to")
 
 
 def model(*, name: Name, home: Home = None, url: Url = None, config: Config = None, json: Json = False) -> None:
@@ -110,12 +110,15 @@ def _why(answer: ModelAnswer, number: int, node: str) -> str:
 
 def _line(answer: ModelAnswer, now: datetime) -> tuple[object, ...]:
     moved = answer.moved.get("champion")
+    champion = answer.aliases.get("champion")
+    answering = [node for node, aliases in answer.serving.items() if aliases.get("champion") == champion]
     others = [f"{alias} {number}" for alias, number in answer.aliases.items() if alias != "champion"]
     return (
         answer.name,
-        answer.aliases.get("champion", "none"),
+        champion or "none",
         "" if moved is None else since(moved.at, now),
         "" if moved is None else who_of(moved.who),
+        ", ".join(sorted(answering)) or "no machine",
         ", ".join(others),
         len(answer.versions),
         answer.rollback_to or "nothing",
@@ -125,8 +128,8 @@ def _line(answer: ModelAnswer, now: datetime) -> tuple[object, ...]:
 def _print_model(answer: ModelAnswer, served: list[Span]) -> None:
     screen, now = console(), datetime.now(UTC)
     screen.print(f"[bold]{answer.name}[/]   revision {answer.revision}")
-    for alias, number in answer.aliases.items():
-        moved = answer.moved[alias]
+    for alias in sorted(answer.aliases, key=lambda alias: (alias != "champion", alias)):
+        number, moved = answer.aliases[alias], answer.moved[alias]
         screen.print(
             f"  {alias}: version {number} since {since(moved.at, now)} by {who_of(moved.who)}{reason_of(moved)}",
             markup=False,
@@ -168,7 +171,7 @@ def _version(version: VersionAnswer) -> tuple[object, ...]:
         shown(version.published_at),
         version.published_by,
         version.flavour,
-        f"{version.size_bytes / 1e6:,.1f} MB",
+        f"{version.size_bytes / 1e3:,.0f} kB",
         "  ".join(f"{metric} {value:.4g}" for metric, value in version.metrics.items()),
     )
 
@@ -190,7 +193,10 @@ def _print_history(answer: HistoryAnswer) -> None:
     rows = [(shown(event.at), who_of(event.who), told_of(event), event.reason) for event in answer.events]
     print_table("", rows, columns=("time", "who", "what", "why"))
     console().print()
-    _print_spans("which version answered, by machine", answer.served)
+    if answer.served:
+        _print_spans("which version answered, by machine", answer.served)
+    else:
+        console().print("no machine has served it yet")
 
 
 def _print_spans(title: str, spans: list[Span]) -> None:

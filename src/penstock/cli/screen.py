@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from penstock.errors import SchemaViolation
+from penstock.errors import MoveRefused, SchemaViolation
 
 _SHOWN_VIOLATIONS = 10
 _PIPE_WIDTH = 140
@@ -38,8 +38,14 @@ def print_table(title: str, rows: Iterable[Sequence[object]], *, columns: Sequen
 
 
 def fail(error: Exception) -> None:
-    """An error as a message on stderr; all violations of a row, no traceback."""
+    """An error as a message on stderr; all violations of a row, each reason against a move, no traceback."""
     screen = Console(stderr=True, highlight=False, soft_wrap=True)
+    if isinstance(error, MoveRefused) and error.reasons:
+        screen.print(f"[bold red]refused[/]: {escape(str(error).partition(f': {error.reasons[0]}')[0])}")
+        for reason in error.reasons:
+            screen.print(f"  - {escape(reason)}")
+        screen.print("--force with a --reason overrules it" if error.may_force else "this cannot be overruled")
+        return
     screen.print(f"[bold red]error[/]: {escape(str(error))}")
     if isinstance(error, SchemaViolation):
         for violation in error.violations[1:_SHOWN_VIOLATIONS]:

@@ -48,6 +48,7 @@ class Database:
             self._patience = Patience(self._reader)
         self._writer = self._reader.execution_options(begins="BEGIN IMMEDIATE")
         self._version: str | None = None
+        self._file: tuple[int, int] | None = None
         self._lock = threading.Lock()
 
     @contextlib.contextmanager
@@ -76,9 +77,20 @@ class Database:
 
     def _make_ready(self) -> str | None:
         with self._lock:
+            if self._file != self._identity():
+                self._reader.dispose()  # another file was put in place: what is open is no longer the state
+                self._version = None
             if self._version is None:
                 self._version = self._prepared()
+                self._file = self._identity()
             return self._version
+
+    def _identity(self) -> tuple[int, int] | None:
+        try:
+            found = None if self.path is None else self.path.stat()
+        except FileNotFoundError:
+            return None
+        return None if found is None else (found.st_dev, found.st_ino)
 
     def _prepared(self) -> str | None:
         if self.path is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import socket
 import threading
@@ -17,7 +18,6 @@ import pytest
 from fastapi.routing import APIRoute
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
-from planes import ANA, plane_of, served, settings_of, variant
 from starlette.routing import BaseRoute
 
 import penstock.errors as errors
@@ -31,6 +31,7 @@ from penstock.controller.failures import STATUS, control_error_body, error_of, s
 from penstock.controller.local import LocalOperations
 from penstock.controller.messages import BUNDLE_MEDIA
 from penstock.errors import CallFailure, MoveRefused, PenstockError, StateUnavailable
+from planes import ANA, plane_of, served, settings_of, variant
 from running import read_answer, request
 
 JSON = {"content-type": "application/json"}
@@ -359,6 +360,22 @@ def test_a_caller_who_hangs_up(client: httpx.Client, home: Path) -> None:
         wait_for(lambda: list((home / "transit").glob("*")), "the bundle is on its way in")
     wait_for(lambda: not list((home / "transit").glob("*")), "it is gone")
     assert 200 == client.get("/health").status_code
+
+
+def test_many_bundles_at_once(client: httpx.Client, home: Path) -> None:
+    """Only so many bundles may be on their way in, as each may fill the disk; one more may come again."""
+    path = "/v1/models/iris/versions"
+    with contextlib.ExitStack() as stack:
+        for _ in range(reading.UPLOADS):
+            connection = stack.enter_context(socket.create_connection(("127.0.0.1", client.base_url.port or 0)))
+            connection.sendall(
+                request(path, headers={"Host": "localhost", "Content-Length": "9", "Content-Type": BUNDLE_MEDIA})
+            )
+        wait_for(lambda: len(list((home / "transit").glob("*"))) == reading.UPLOADS, "all are on their way")
+        one_more = client.post(path, content=b"x", headers=BUNDLE)
+        assert ((503, "overloaded"), "1") == (refused(one_more), one_more.headers["retry-after"])
+    wait_for(lambda: not list((home / "transit").glob("*")), "all are gone")
+    assert (422, "bundle_refused") == refused(client.post(path, content=b"x", headers=BUNDLE))
 
 
 def test_a_body_that_does_not_go_on(client: httpx.Client, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,15 @@ from penstock.bundle.source import ARCHIVE_SUFFIX
 from penstock.control.changes import Who
 from penstock.control.control import By
 from penstock.controller.messages import BUNDLE_MEDIA, JSON_MEDIA, PLAIN_TEXT, WHO_HEADER, Why
-from penstock.errors import CallerGone, Conflict, RepositoryUnavailable, TooLarge, Unreadable, UnsupportedMedia
+from penstock.errors import (
+    CallerGone,
+    Conflict,
+    Overloaded,
+    RepositoryUnavailable,
+    TooLarge,
+    Unreadable,
+    UnsupportedMedia,
+)
 from penstock.server.http.media import media_type
 
 T = TypeVar("T")
@@ -31,6 +39,7 @@ MAX_JSON_BYTES: Final = 4 << 20
 PATIENCE_S: Final = 60.0
 """How long a body may pause."""
 
+UPLOADS: Final = 4
 _WRITE_BYTES: Final = 1 << 20
 _ETAG: Final = re.compile(r'"(\d{1,16})"')
 _Name = Annotated[str, Meta(min_length=1, max_length=128, pattern=PLAIN_TEXT)]
@@ -94,27 +103,39 @@ class Uploads:
         """Remove what an earlier process has left; only the holder of the home's lock makes one."""
         self._folder = home / "transit"
         self._limit_bytes = limit_bytes
+        self._under_way = 0
         for left in self._folder.glob(f"*{ARCHIVE_SUFFIX}"):
             left.unlink(missing_ok=True)
 
     @contextlib.asynccontextmanager
     async def received(self, request: Request) -> AsyncIterator[Path]:
-        """The body as a `.penstock` file while the block runs. Raises as `parts_of` does, and RepositoryUnavailable."""
+        """The body as a `.penstock` file while the block runs.
+
+        Raises as `parts_of` does, RepositoryUnavailable, and Overloaded: each may take `max_bundle_bytes` of the disk.
+        """
         require_media(request, BUNDLE_MEDIA)
+        if self._under_way >= UPLOADS:
+            raise Overloaded(
+                f"{UPLOADS} bundles are on their way in, as many as may be: try again when one has arrived"
+            )
+        self._under_way += 1
         try:
             path = await anyio.to_thread.run_sync(self._made)
-        except OSError as error:
-            raise _no_room(error) from error
-        try:
-            await self._write(request, path)
-            yield path
+            try:
+                await self._write(request, path)
+                yield path
+            finally:
+                path.unlink(missing_ok=True)
         finally:
-            path.unlink(missing_ok=True)
+            self._under_way -= 1
 
     def _made(self) -> Path:
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=self._folder, suffix=ARCHIVE_SUFFIX, delete=False) as file:
-            return Path(file.name)
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=self._folder, suffix=ARCHIVE_SUFFIX, delete=False) as file:
+                return Path(file.name)
+        except OSError as error:
+            raise _no_room(error) from error
 
     async def _write(self, request: Request, path: Path) -> None:
         waiting = bytearray()

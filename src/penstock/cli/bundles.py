@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -60,12 +61,11 @@ def pack(
 ) -> None:
     """Seal a trained pipeline and its training rows into a bundle, with the proof that it answers the same.
 
-    Example: `penstock pack churn.joblib --allow-unsafe --name churn --sample train.csv --holdout test.csv
-    --target churned`
+    Example: `penstock pack churn.joblib --allow-unsafe --name churn --sample train.csv --target churned`
     """
     from penstock.bundle.importers.apart import Limits
     from penstock.bundle.importers.carry import bring_in, kind_of
-    from penstock.bundle.importers.mlflow_client import log_bundle, require_mlflow
+    from penstock.bundle.importers.mlflow_client import require_mlflow
     from penstock.bundle.importers.order import Order
 
     if log_to is not None:
@@ -92,12 +92,17 @@ def pack(
     )
     with progress(quiet=json) as step:
         bundle = bring_in(order, step, allow_unsafe=allow_unsafe, limits=Limits())
-        if log_to is not None:
-            step("recording in MLflow")
-            run = log_bundle(bundle, tracking_uri=tracking_uri, experiment=experiment)
+        run = None if log_to is None else _recorded(bundle, step, tracking_uri, experiment)
     show_packed(bundle, as_json=json)
-    if log_to is not None and not json:
+    if run is not None and not json:
         console().print(f"MLflow run: {run}")
+
+
+def _recorded(bundle: Bundle, step: Callable[[str], None], tracking_uri: str | None, experiment: str | None) -> str:
+    from penstock.bundle.importers.mlflow_client import log_bundle
+
+    step("recording in MLflow")
+    return log_bundle(bundle, tracking_uri=tracking_uri, experiment=experiment)
 
 
 def _quantize(said: str | None) -> Quantize | None:

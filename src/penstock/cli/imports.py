@@ -11,6 +11,10 @@ import typer
 from penstock.cli.bundles import AllowUnsafe, Dvc, Json, MlflowRun, TrackingUri, show_packed
 from penstock.cli.screen import progress
 
+Sample = Annotated[
+    Path | None, typer.Option(help="Training rows: .csv, .parquet or .jsonl, where the source brings none.")
+]
+
 
 class Activation(enum.StrEnum):
     """The choices of `--activation`."""
@@ -29,9 +33,7 @@ def import_model(
         ),
     ],
     name: Annotated[str, typer.Option(help="The model's name, as it will be in URLs.")],
-    sample: Annotated[
-        Path | None, typer.Option(help="Training rows: .csv, .parquet or .jsonl, where the source brings none.")
-    ] = None,
+    sample: Sample = None,
     holdout: Annotated[Path | None, typer.Option(help="Rows that the model never saw, with the target.")] = None,
     target: Annotated[str | None, typer.Option(help="The target's column, in the sample and the holdout.")] = None,
     schema: Annotated[Path | None, typer.Option(help="A schema.yaml to use instead of the inferred one.")] = None,

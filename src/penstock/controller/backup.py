@@ -1,12 +1,8 @@
-"""A backup of a home that is in use, and the way back: state, bundles, audit segments, what is served.
+"""A backup of a home that is in use: what `restore.py` makes a home of. It appears under its name when it is whole.
 
-    backup.json              what is below, with digests
-    state.db                 the events, as a SQLite file, wherever the state is kept
-    bundles/0123…/           the bundle of each version that is there
-    audit/worker-0/….jsonl   every segment; of one that is being written, the whole writes
-    routing.json, watched.json
-
-A directory appears under its name when it is whole. Settings and secrets are not in it.
+`backup.json` lists what is in it, with digests: `state.db` (the events, as a SQLite file wherever the state is kept),
+`bundles/SEAL` (of each version that is there), `audit/` (of a segment that is being written, the whole writes),
+`routing.json`, `watched.json`. Settings and secrets are not.
 """
 
 from __future__ import annotations

@@ -57,10 +57,13 @@ class Apply(msgspec.Struct, frozen=True, tag=True):
 
 
 class Swap(msgspec.Struct, frozen=True, tag=True):
-    """Supervisor to worker: serve this from now on. `apart` are the versions that native processes have loaded."""
+    """Supervisor to worker: serve this from now on. `apart` are the versions that native processes have loaded; `turn`
+    counts swaps, for two may be of one revision.
+    """
 
     wanted: Wanted
     apart: list[Loaded]
+    turn: int
 
 
 class Applied(msgspec.Struct, frozen=True, tag=True):
@@ -70,6 +73,7 @@ class Applied(msgspec.Struct, frozen=True, tag=True):
 
     revision: int
     failures: dict[str, str] = {}
+    turn: int = 0
 
 
 class Govern(msgspec.Struct, frozen=True, tag=True):

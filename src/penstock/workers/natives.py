@@ -50,10 +50,10 @@ class Native(msgspec.Struct, frozen=True):
 def natives_of(wanted: Wanted, processes: int) -> list[Native]:
     """The processes that what is wanted needs. Raises BundleRefused for a bundle whose manifest cannot be read."""
     found = []
-    for name, paths in wanted.paths.items():
-        for version, path in paths.items():
-            if manifest_of(Path(path)).flavour == "native":
-                found += [Native(Path(path), name, version, number) for number in range(processes)]
+    for name, version in wanted.table.digests():
+        path = wanted.path(name, version)
+        if manifest_of(path).flavour == "native":
+            found += [Native(path, name, version, number) for number in range(processes)]
     return found
 
 

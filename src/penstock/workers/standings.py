@@ -15,6 +15,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from penstock.errors import PenstockError
 from penstock.routing import Wanted, read_wanted
 from penstock.telemetry import Registry
@@ -42,12 +44,14 @@ class Worker(Taker):
         self.counted = Registry()
         # Where in its log `counted` ends; at first where that of the worker before did, whose rest it is to count.
         self.place: tuple[str, int] | None = None
-        self.revision = -1  # what it serves
+        self.revision = self.turn = 0  # what it serves
         self.failures: dict[str, str] = {}
 
     def applied(self, told: Applied | Ready) -> None:
         """It serves the table of this revision, but for the failures."""
         self.revision, self.failures = max(self.revision, told.revision), told.failures
+        if isinstance(told, Applied):
+            self.turn = max(self.turn, told.turn)
 
 
 class Standings:
@@ -65,8 +69,11 @@ class Standings:
         """`tell` hears how the workers stand whenever that changes."""
         self.wanted = wanted
         """What a worker that starts now is to serve: it is known to load."""
+        self.turn = 0
+        """Of `wanted`."""
         self._home = home
         self._newest = wanted
+        self._turns = 0
         self._natives = natives
         self._workers = workers
         self._tell = tell
@@ -87,15 +94,13 @@ class Standings:
             self._newest, self._failures = wanted, {}
             for worker in self._workers():
                 worker.failures = {}
-            failures = await self._natives.take_up(wanted)
+            for stage in stages(wanted, self.wanted):
+                if not await self._is_taken_up(stage, wanted):
+                    break
+            else:
+                self._natives.let_go(wanted)
         except PenstockError as error:
             _LOG.error("what ought to be served is not taken up: %s", error)
-            return
-        if self._newest is not wanted:
-            return
-        self._failures = failures
-        if not failures and await self._is_proven(wanted):
-            await self._pass_on(wanted)
         self.look()
 
     def look(self, *, again: bool = False) -> None:
@@ -113,40 +118,68 @@ class Standings:
         revisions = {worker.number: worker.revision for worker in serving}
         return Standing(revisions, failures | self._failures, self._newest.revision)
 
-    async def _is_proven(self, wanted: Wanted) -> bool:
-        """Have one worker serve `wanted` first, if there is anything to load: whether it did, all of it."""
-        fresh = wanted.table.digests().items() - self.wanted.table.digests().items()
+    async def _is_taken_up(self, stage: Wanted, wanted: Wanted) -> bool:
+        """Have every worker serve `stage`, which is of `wanted`: whether they do, and nothing newer is wanted."""
+        failures = await self._natives.take_up(stage)
+        if self._newest is not wanted:
+            return False
+        self._failures = failures
+        self._turns += 1
+        return (
+            not failures and await self._is_proven(stage, self._turns) and await self._is_passed_on(stage, self._turns)
+        )
+
+    async def _is_proven(self, stage: Wanted, turn: int) -> bool:
+        """Have one worker serve `stage` first, if there is anything to load: whether it did, all of it."""
+        fresh = stage.table.digests().items() - self.wanted.table.digests().items()
         deaths = 0
-        while fresh and self._newest is wanted:
+        while fresh and self._turns == turn:
             worker = next((each for each in self._workers() if each.ready and not each.is_leaving), None)
             if worker is None:
                 await asyncio.sleep(_LOOK_S)
                 continue
-            self._send(worker, wanted)
-            while self._newest is wanted and worker.fate is None and worker.revision < wanted.revision:
+            self._send(worker, stage, turn)
+            while self._turns == turn and worker.fate is None and worker.turn < turn:
                 await asyncio.sleep(_LOOK_S)
-            if worker.revision >= wanted.revision:
+            if worker.turn >= turn:
                 return not worker.failures
             deaths += worker.fate is not None and not worker.is_leaving
             if deaths == _DEATHS:
                 why = f"the process that loaded it {worker.fate}"
                 self._failures |= {f"{name}/{number}": why for (name, number), _ in fresh}
                 return False
-        return self._newest is wanted
+        return self._turns == turn
 
-    async def _pass_on(self, wanted: Wanted) -> None:
-        """Have all workers serve `wanted`, those that start as well; then end the processes that nobody needs."""
-        self.wanted = wanted
+    async def _is_passed_on(self, stage: Wanted, turn: int) -> bool:
+        """Have all workers serve `stage`, those that start as well."""
+        self.wanted, self.turn = stage, turn
         for worker in self._workers():
-            self._send(worker, wanted)
-        while self._newest is wanted and any(
-            worker.revision < wanted.revision and not worker.is_leaving for worker in self._workers()
+            self._send(worker, stage, turn)
+        while self._turns == turn and any(
+            (worker.turn < turn or worker.ready is None) and not worker.is_leaving for worker in self._workers()
         ):
             await asyncio.sleep(_LOOK_S)
-        if self._newest is wanted:
-            self._natives.let_go(wanted)
+        return self._turns == turn
 
-    def _send(self, worker: Worker, wanted: Wanted) -> None:
-        if worker.revision < wanted.revision and not channel.send(worker.end, Swap(wanted, self._natives.loaded())):
-            _LOG.error("worker %d cannot be told of revision %d: ending it", worker.number, wanted.revision)
+    def _send(self, worker: Worker, stage: Wanted, turn: int) -> None:
+        if worker.turn < turn and not channel.send(worker.end, Swap(stage, self._natives.loaded(), turn)):
+            _LOG.error("worker %d cannot be told of revision %d: ending it", worker.number, stage.revision)
             worker.process.kill()  # its channel is full: the next one starts with what is wanted
+
+
+def stages(wanted: Wanted, now: Wanted) -> list[Wanted]:
+    """The way from `now` to `wanted`: first what calls are answered by, then what is only kept and has to be loaded, so
+    that a rollback to what is loaded waits for no load. Pure.
+    """
+    there = now.table.digests().items()
+    models = {}
+    for name, routes in wanted.table.models.items():
+        first = {
+            number: digest
+            for number, digest in routes.versions.items()
+            if number in routes.named or ((name, number), digest) in there
+        }
+        models[name] = msgspec.structs.replace(routes, versions=first)
+    table = msgspec.structs.replace(wanted.table, models=models)
+    first_of_all = msgspec.structs.replace(wanted, table=table)
+    return [wanted] if table == wanted.table else [first_of_all, wanted]

@@ -148,6 +148,7 @@ class Supervisor:
         process, ours = spawn("penstock.workers.worker", threads=max(1, cores() // self._count))
         worker = Worker(number, process, ours)
         worker.place = untold
+        worker.turn = self._standings.turn
         self._workers.append(worker)
         self._loop.add_reader(ours, self._hear, worker)
         url, apart = url_of(self._listener), self._natives.loaded()

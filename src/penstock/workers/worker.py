@@ -151,7 +151,7 @@ class Attendant:
 
     async def _take_up(self, swaps: Swaps, swap: Swap) -> None:
         if await swaps.take_up(swap.wanted, swap.apart):
-            channel.send(self._end, Applied(swaps.revision, swaps.failures))
+            channel.send(self._end, Applied(swaps.revision, swaps.failures, swap.turn))
 
     def _work(self, work: Coroutine[Any, Any, Any]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -20,7 +20,7 @@ from penstock.control.control import By, Control
 from penstock.control.gate import LoadGate
 from penstock.control.repository import Repository
 from penstock.control.sql_store import SqlStore
-from penstock.controller import operations_of
+from penstock.controller.open import operations_of
 from penstock.controller.lock import LOCK_FILE, answering
 from penstock.errors import Conflict, PenstockError
 from penstock.settings import ControlSettings, Settings

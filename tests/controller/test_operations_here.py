@@ -10,7 +10,7 @@ import pytest
 
 from penstock.control.changes import Who
 from penstock.control.control import By
-from penstock.controller import operations_of
+from penstock.controller.open import operations_of
 from penstock.controller.convergence import NO_SERVER
 from penstock.controller.lock import locked
 from penstock.errors import Conflict, ControlError

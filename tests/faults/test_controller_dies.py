@@ -16,7 +16,7 @@ from governed import ADA, NODE, Governed, governed
 from loads import Load, iris_call, wait_for, workers_of
 from penstock.control.answers import MoveAnswer
 from penstock.control.history import holds
-from penstock.controller import operations_of
+from penstock.controller.open import operations_of
 from penstock.controller.lock import LOCK_FILE, answering
 from penstock.errors import PenstockError, RepositoryUnavailable, StateUnavailable
 from penstock.settings import Settings

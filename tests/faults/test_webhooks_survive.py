@@ -9,7 +9,7 @@ from pathlib import Path
 from loads import wait_for
 from penstock.control.changes import Who
 from penstock.control.control import By
-from penstock.controller import operations_of
+from penstock.controller.open import operations_of
 from penstock.controller.lock import answering
 from penstock.settings import Settings
 from planes import variant

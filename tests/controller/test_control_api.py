@@ -216,6 +216,11 @@ def test_what_is_refused(client: httpx.Client, method: str, path: str, body: byt
     assert (expected[0] != 405) or "GET" == response.headers["allow"]
 
 
+def test_the_methods_of_a_path(client: httpx.Client) -> None:
+    """A path that is asked in another way names every method that it answers."""
+    assert "DELETE, PUT" == client.options(CHAMPION).headers["allow"]
+
+
 @pytest.mark.parametrize("body", [b"", b"PK\5\6", b"x" * 1000])
 def test_no_bundle(client: httpx.Client, home: Path, body: bytes) -> None:
     """A body that is no bundle is refused, and nothing of it stays."""

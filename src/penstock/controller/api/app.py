@@ -9,7 +9,9 @@ from typing import Any, Final
 import msgspec
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from penstock.controller.api.download import Downloads
 from penstock.controller.api.endpoints import HEADERS, Endpoints, page
@@ -88,11 +90,19 @@ def _understood(request: Request, error: Exception) -> Exception:
         first = error.errors()[0]
         return Unreadable(f"{first['msg']} - at {' '.join(map(str, first['loc']))}")
     if isinstance(error, HTTPException):
-        allowed = (error.headers or {}).get("Allow") or (error.headers or {}).get("allow")
         if error.status_code == 405:
-            methods = tuple(part.strip() for part in (allowed or "").split(",") if part.strip())
+            methods = _methods_at(request)
             return MethodNotAllowed(f"this path answers {', '.join(methods)}, not {request.method[:20]}", methods)
         if error.status_code == 404:
             return NotFound("no such path; GET /docs shows what there is")
         return Unreadable(str(error.detail))
     return error
+
+
+def _methods_at(request: Request) -> tuple[str, ...]:
+    """The methods of all routes of the path that is asked for: each route itself knows only its own."""
+    routes = (route for route in request.app.routes if isinstance(route, APIRoute))
+    found = {
+        method for route in routes if route.matches(request.scope)[0] != Match.NONE for method in route.methods or ()
+    }
+    return tuple(sorted(found))

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import msgspec
 import pytest
 
 from broken import failing_golden_row
 from churns import churn_versions
-from penstock.cli import main
+from desk import Desk
+from governed import governed
 
 REFUSED, WRONG = 1, 2
 
@@ -24,51 +19,6 @@ REFUSED, WRONG = 1, 2
 def churns(bundles: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Bundles of one model."""
     return churn_versions(bundles["churn"], tmp_path_factory.mktemp("churns"))
-
-
-class Said(msgspec.Struct):
-    """What a command printed, and its exit code."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-class Desk:
-    """Types commands on one home."""
-
-    def __init__(self, home: Path) -> None:
-        self.home = home
-
-    def __call__(self, *words: str, stdin: str = "") -> Said:
-        """What `penstock` answers to these words."""
-        out, err = io.StringIO(), io.StringIO()
-        given, sys.argv = sys.argv, ["penstock", *words, "--home", str(self.home)]
-        typed, sys.stdin = sys.stdin, io.StringIO(stdin)
-        try:
-            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-                code = _code()
-        finally:
-            sys.argv, sys.stdin = given, typed
-        return Said(code, out.getvalue(), err.getvalue())
-
-    def ok(self, *words: str) -> Said:
-        """The same, which must end well."""
-        said = self(*words)
-        assert 0 == said.code, said.err
-        return said
-
-
-def _code() -> int:
-    try:
-        main()
-    except SystemExit as end:
-        return end.code if isinstance(end.code, int) else 0
-    return 0
 
 
 @pytest.fixture
@@ -248,3 +198,34 @@ def test_wrong_use_and_no(desk: Desk, words: list[str], code: int, said: str) ->
     found = desk(*words)
     assert (code, True) == (found.code, said in found.err), found.err
     assert "Traceback" not in found.err
+
+
+COMMANDS = (
+    *("publish", "deploy", "alias", "rollback", "remove", "apply", "gc", "backup", "restore"),
+    *("models", "model", "history"),
+)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_an_example(desk: Desk, command: str) -> None:
+    """`--help` ends in something to type."""
+    assert f"Example: penstock {command}" in " ".join(desk.ok(command, "--help").out.split())
+
+
+def test_with_a_server(bundles: dict[str, Path], churns: dict[str, Path], desk: Desk) -> None:
+    """Beside a server the commands ask its controller, and end when all workers answer by what was asked."""
+    with governed(desk.home) as plane:
+        assert "all workers of this machine answer by it" in desk.ok("publish", str(churns["first"])).out
+        elsewhere = Desk(desk.home.parent / "nothing here")
+        assert "churn version 2" in elsewhere.ok("publish", str(churns["second"]), "--url", plane.control_url).out
+        assert "all workers of this machine answer by it" in desk.ok("deploy", "churn", "2", "--reason", "better").out
+        assert 2 == plane.served("churn")
+        refused = desk("publish", str(churns["narrow"]), "--alias", "champion")
+        assert (REFUSED, True) == (refused.code, "  - callers of version 2 break" in refused.err)
+        assert "all workers of this machine answer by it" in desk.ok("rollback", "churn").out
+        shown = " ".join(desk.ok("model", "churn").out.split())
+        assert "mill answers champion by version 1 since" in shown
+        assert "mill" in " ".join(desk.ok("models").out.split())
+    told = desk.ok("history", "churn").out
+    assert "mill answers champion by version 2" in told
+    assert "mill serves it no more" in told

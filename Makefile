@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check lint types contract format bench bench-startup bench-peers load soak exactness compression sizes clients schemathesis test-torch test-tensorflow soak-rows soak-kills soak-control clean
+.PHONY: demo test check lint types contract format bench bench-startup bench-swap bench-peers load soak exactness compression sizes clients schemathesis test-torch test-tensorflow soak-rows soak-kills soak-control soak-swaps clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -26,6 +26,9 @@ soak-kills: $(STAMP)   ## 30 rounds of kill -9 under load lose and repeat no ans
 
 soak-control: $(STAMP)   ## 500 random lives of a control plane on each database; `make test` does 8
 	PENSTOCK_TEST_EXAMPLES=500 $(BIN)/python -m pytest tests/control/test_state_machine.py --durations=2
+
+soak-swaps: $(STAMP)   ## 100 deploys and rollbacks under load, one a second; `make test` does 24 as fast as they go
+	PENSTOCK_TEST_SWAPS=100 PENSTOCK_TEST_SWAP_S=1 $(BIN)/python -m pytest tests/faults/test_swap.py -k deploys_and_rollbacks --durations=1
 
 # Half a gigabyte each, so in environments of their own; `make test` skips their tests.
 test-torch: .venv-torch/.installed   ## PyTorch modules and TorchScript
@@ -76,6 +79,9 @@ bench: $(STAMP)   ## regenerates docs/performance.md in 10 minutes; needs wrk, a
 
 bench-startup: $(STAMP)   ## start-up, return after kill -9 and memory of each process; needs wrk; two minutes
 	$(BIN)/python benchmarks/startup.py --write
+
+bench-swap: $(STAMP)   ## p99 during swaps and the time of a rollback; needs wrk, and two cores left alone; six minutes
+	$(BIN)/python benchmarks/swap.py --write
 
 bench-peers: $(STAMP)   ## regenerates docs/peers.md: six other servers, in .venvs/peers; needs wrk; half an hour
 	$(BIN)/python benchmarks/peers.py --write

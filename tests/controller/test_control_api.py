@@ -251,7 +251,9 @@ def test_who_and_which_revision(bundles: dict[str, Path], second: bytes, tmp_pat
             move = {"version": 2}
             assert (409, "conflict") == refused(client.put(CHAMPION, json=move, headers={"if-match": etag}))
             assert (400, "unreadable") == refused(client.put(CHAMPION, json=move, headers={"if-match": "W/3"}))
-            assert (400, "unreadable") == refused(client.put(CHAMPION, json=move, headers={"X-Penstock-Who": "%ff"}))
+            for who_else in ("%ff", "", "a%0Ab", "%1b[2J", "x" * 129):
+                answer = client.put(CHAMPION, json=move, headers={"X-Penstock-Who": who_else})
+                assert (400, "unreadable") == refused(answer), who_else
             now = client.get("/v1/models/iris").headers["etag"]
             assert 200 == client.put(CHAMPION, json=move, headers={"if-match": now}).status_code
             events = client.get("/v1/models/iris/history").json()["events"]

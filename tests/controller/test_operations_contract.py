@@ -8,7 +8,6 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from planes import ANA, plane_of, served, settings_of, variant
 
 from loads import wait_for
 from penstock.control.control import By
@@ -25,6 +24,7 @@ from penstock.errors import (
     SettingsError,
     Unknown,
 )
+from planes import ANA, plane_of, served, settings_of, variant
 
 RULE = "models: {iris: {rules: {champion: {floors: {accuracy: 2.0}}}}}"
 
@@ -150,6 +150,7 @@ def refusals(
     stale = msgspec.structs.replace(ANA, if_revision=1)
     yield Unknown, lambda: operations.model("nobody")
     yield Unknown, lambda: operations.history("..")
+    yield Unknown, lambda: operations.model("a/b?c#d")
     yield Unknown, lambda: operations.rollback("iris", ANA)
     yield Unknown, lambda: operations.move("iris", "champion", 9, ANA)
     yield Unknown, lambda: operations.move("iris", "no alias", 1, ANA)

@@ -76,5 +76,7 @@ def error_of(body: bytes, status: int, url: str) -> PenstockError:
     return error
 
 
-# What the controller itself could not do is its error; how a request was read is ours to have made better.
-_BY_CODE: Final = {kind.code: kind for kind in STATUS if kind not in (MoveRefused, errors.MissingExtra)}
+# How a request was read is not here: that is a ControlError, and a mistake of the client's.
+_BY_CODE: Final = {kind.code: kind for kind in STATUS if kind not in (MoveRefused, errors.MissingExtra)} | {
+    errors.NotFound.code: errors.Unknown  # a name that fits no path
+}

@@ -14,6 +14,8 @@ from typing import Final
 
 import anyio.to_thread
 
+from penstock.errors import RepositoryUnavailable
+
 _PART_BYTES: Final = 1 << 20
 
 
@@ -27,8 +29,11 @@ class Downloads:
             shutil.rmtree(left, ignore_errors=True)
 
     def fresh(self) -> Path:
-        """A path at which there is nothing yet."""
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        """A path at which there is nothing yet. Raises RepositoryUnavailable."""
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise RepositoryUnavailable(f"no backup can be made on the controller's disk: {error.strerror}") from error
         return self._folder / f"backup-{uuid.uuid4().hex}"
 
     def discard(self, folder: Path) -> None:

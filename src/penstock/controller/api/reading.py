@@ -21,7 +21,7 @@ from starlette.requests import ClientDisconnect
 from penstock.bundle.source import ARCHIVE_SUFFIX
 from penstock.control.changes import Who
 from penstock.control.control import By
-from penstock.controller.messages import BUNDLE_MEDIA, JSON_MEDIA, PLAIN_TEXT, WHO_HEADER, Why
+from penstock.controller.messages import BUNDLE_MEDIA, JSON_MEDIA, WHO_HEADER, Why
 from penstock.errors import (
     CallerGone,
     Conflict,
@@ -42,7 +42,7 @@ PATIENCE_S: Final = 60.0
 UPLOADS: Final = 4
 _WRITE_BYTES: Final = 1 << 20
 _ETAG: Final = re.compile(r'"(\d{1,16})"')
-_Name = Annotated[str, Meta(min_length=1, max_length=128, pattern=PLAIN_TEXT)]
+_NAME_CHARS: Final = 128
 _Moment = Annotated[datetime, Meta(tz=True)]
 
 
@@ -174,11 +174,14 @@ def who_of(request: Request) -> Who:
     if said is None:
         return Who(f"anonymous@{request.client.host if request.client else 'unknown'}")
     try:
-        return Who(msgspec.convert(unquote_to_bytes(said.encode("latin-1")).decode(), _Name))
-    except (UnicodeDecodeError, msgspec.ValidationError) as error:
+        name = unquote_to_bytes(said.encode("latin-1")).decode()
+    except UnicodeDecodeError:
+        name = ""
+    if not 1 <= len(name) <= _NAME_CHARS or not name.isprintable():
         raise Unreadable(
-            f"Expected 1 to 128 printable characters, percent-encoded UTF-8 - at the header {WHO_HEADER}"
-        ) from error
+            f"Expected 1 to {_NAME_CHARS} printable characters, percent-encoded UTF-8 - at the header {WHO_HEADER}"
+        )
+    return Who(name)
 
 
 def moment_of(text: str | None) -> datetime | None:

@@ -9,6 +9,7 @@ import contextlib
 import itertools
 import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,7 +21,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from ledger import Command, Ledger, line_of
 from store_contract import OpensStore
 
-from penstock.control.changes import Event, ModelConfig, Published, Serving, Who
+from penstock.control.changes import Event, ModelConfig, Moved, Published, Serving, Who
 from penstock.control.control import By, Control
 from penstock.control.history import history_of
 from penstock.control.sql_store import SqlStore
@@ -270,3 +271,23 @@ def test_random_commands(new_state: Callable[[], OpensStore]) -> None:
         print_blob=True,
     )
     run_state_machine_as_test(machine, settings=rules)
+
+
+def test_operators_at_once(opens: OpensStore) -> None:
+    """Of operators in several threads, at several Controls, each finds what it was told it did in the history, once."""
+    stores = [opens(), opens()]
+    controls = [Control(store, Shelf(), OpenGate()) for store in stores]
+    for content in range(3):
+        run(controls[0], ("publish", "churn", content))
+
+    def operate(number: int) -> list[Event]:
+        control = controls[number % 2]
+        moves = (("move", "churn", ("champion", "blue")[number % 3 == 0], 1 + turn % 3) for turn in range(8))
+        return [event for command in moves for event in run(control, command)]
+
+    with ThreadPoolExecutor(4) as threads:
+        done = [event for found in threads.map(operate, range(4)) for event in found]
+    events = stores[0].since(0)
+    assert sorted(done, key=lambda event: event.revision) == events[4:]
+    assert all(event.change.before != event.change.after for event in done if isinstance(event.change, Moved))
+    assert folded(events) == controls[0].state() == controls[1].state()

@@ -101,8 +101,8 @@ def _measured(workload: Workload, scratch: Path, rounds: int, seconds: float, be
     swaps = len(told.deploy_s) + len(told.rollback_s)
     return (
         f"Made by `make bench-swap` ({begun}): the {workload.name}, two workers and the controller on core "
-        f"{SERVER_CORE}, an open loop at {SHARE:.0%} of capacity, {rounds} rounds of {seconds:.0f} s; {swaps} swaps, of which "
-        f"{told.missed} were not applied in time. A deploy loads its version anew and took "
+        f"{SERVER_CORE}, an open loop at {SHARE:.0%} of capacity, {rounds} rounds of {seconds:.0f} s; {swaps} swaps, "
+        f"of which {told.missed} were not applied in time. A deploy loads its version anew and took "
         f"{Spread.of(told.deploy_s).text('.2f')} s.\n\n{table(head, rows)}\n{bars_table(bars)}"
     )
 

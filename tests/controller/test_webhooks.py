@@ -11,18 +11,20 @@ import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
-from receivers import Receiver, free_port, receiver
 
 from loads import wait_for
 from penstock.control.changes import Change, Event, Moved, Published, Tried, Who
+from penstock.control.outbox import Delivery
 from penstock.control.sql_store import SqlStore
 from penstock.controller.cloud_events import cloud_event, key_of, signed
 from penstock.controller.webhooks import KINDS, Courier, Pace, couriers
-from penstock.errors import SettingsError
+from penstock.errors import SettingsError, StateUnavailable
 from penstock.settings import Settings, WebhookSettings
+from receivers import Receiver, free_port, receiver
 
 QUICK = Pace(poll_s=0.02, timeout_s=0.5, lease_s=30, first_wait_s=0.02, longest_wait_s=0.1, database_s=0.05)
 FIRST = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -185,6 +187,30 @@ def test_a_failing_receiver_is_told_of_once(store: SqlStore, caplog: pytest.LogC
     lines = [record for record in caplog.records if record.name == "penstock"]
     assert ["WARNING", "INFO"] == [record.levelname for record in lines]
     assert not [record for record in lines if "/hook" in record.getMessage() or SECRET in record.getMessage()]
+
+
+class Away(SqlStore):
+    """A state that cannot be reached until it is told to be there."""
+
+    is_there = False
+
+    def deliveries_due(self, *words: Any, **more: Any) -> list[Delivery]:
+        if not self.is_there:
+            raise StateUnavailable("no route to the database")
+        return super().deliveries_due(*words, **more)
+
+
+def test_a_database_that_comes_back(store: SqlStore, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """While the state is away nothing is delivered, which is said once; then everything is."""
+    with receiver() as ops, contextlib.closing(Away(None, home=tmp_path)) as away:
+        courier(store, ops)
+        store.append([event(2)])
+        with at_work(Courier("ops", WebhookSettings(url=ops.url), away, pace=QUICK)):
+            wait_for(lambda: caplog.messages, "the line that the state is away")
+            assert [] == ops.got
+            away.is_there = True
+            wait_for(lambda: ops.taken, "the event")
+    assert 1 == len([record for record in caplog.records if record.name == "penstock"])
 
 
 def test_back_off() -> None:

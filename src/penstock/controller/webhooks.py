@@ -107,13 +107,15 @@ class Courier:
         """Deliver until `stop`; the database and the receiver may come and go."""
         # Only the configured URL is asked: no proxy of the environment's, no redirect, no cookie.
         with httpx.Client(timeout=self._pace.timeout_s, follow_redirects=False, trust_env=False) as client:
-            wait_s = 0.0
+            wait_s, said = 0.0, ""
             while not self._is_over.wait(wait_s):
                 try:
                     wait_s = self._step(client)
+                    said = ""
                 except StateUnavailable as error:
-                    _LOG.error("webhook %s: what is due cannot be read: %s", self._name, error)
-                    wait_s = self._pace.database_s
+                    if said != str(error):
+                        _LOG.error("webhook %s: what is due cannot be read: %s", self._name, error)
+                    said, wait_s = str(error), self._pace.database_s
                 except Exception:  # the edge of the thread: the next event may go well
                     _LOG.exception("webhook %s: a delivery failed", self._name)
                     wait_s = self._pace.database_s

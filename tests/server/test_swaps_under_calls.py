@@ -56,19 +56,22 @@ class Shop:
         self.made: list[weakref.ref[Version]] = []
 
     def model(self, number: int) -> Model:
-        made = Model(self.bundle, version=number, predictor=Times(self.predictor, number), check=self.check)
+        made = Model(self._bundle(number), version=number, predictor=Times(self.predictor, number), check=self.check)
         made.cost = Cost(1000.0 if number % 2 else 1.0, 0.0, 10)
         return self._known(made)
 
     def dormant(self, number: int) -> Dormant:
-        return self._known(Dormant(self.bundle, version=number, check=self.check, cost=Cost()))
+        return self._known(Dormant(self._bundle(number), version=number, check=self.check, cost=Cost()))
 
     async def load(self, name: str, number: int) -> Version:
         await asyncio.sleep(0)
         return await asyncio.to_thread(self.model, number)
 
+    def _bundle(self, number: int) -> Bundle:
+        manifest = msgspec.structs.replace(self.bundle.manifest, content_digest=f"sha256:{number}")
+        return msgspec.structs.replace(self.bundle, manifest=manifest)
+
     def _known(self, version: Any) -> Any:
-        version.digest = f"sha256:{version.version}"
         self.made.append(weakref.ref(version))
         return version
 
@@ -108,8 +111,12 @@ STEPS = st.lists(
 
 
 @pytest.fixture(scope="module")
-def shop(bundles: dict[str, Path]) -> Shop:
-    return Shop(bundles["amount"])
+def shop(bundles: dict[str, Path]) -> Iterator[Shop]:
+    shop = Shop(bundles["amount"])
+    gc.collect()
+    gc.freeze()  # what other tests have loaded need not be looked through again and again
+    yield shop
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="module")

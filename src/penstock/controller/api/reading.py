@@ -132,7 +132,9 @@ class Uploads:
     def _made(self) -> Path:
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=self._folder, suffix=ARCHIVE_SUFFIX, delete=False) as file:
+            with tempfile.NamedTemporaryFile(
+                dir=self._folder, prefix="sent-", suffix=ARCHIVE_SUFFIX, delete=False
+            ) as file:
                 return Path(file.name)
         except OSError as error:
             raise _no_room(error) from error

@@ -30,6 +30,7 @@ PenstockError
 │   └── RepositoryUnavailable   the bundles' store cannot be reached, or has no room
 ├── SchemaError                 a schema that contradicts itself
 ├── SegmentError                an audit segment that cannot be read or written
+├── QueryRefused                a question to the audit log that is not answered: no SELECT, too much, too long
 ├── SettingsError               a setting that does not exist or does not fit
 ├── ClientError                 what the Python client raises
 │   ├── ServerUnreachable       no connection, or no answer in time
@@ -276,6 +277,12 @@ class SegmentError(PenstockError):
     """An audit segment that cannot be read or written as it should."""
 
     code = "segment_error"
+
+
+class QueryRefused(PenstockError):
+    """A question to the audit log that is not answered: not a SELECT, an unknown column, too much memory or time."""
+
+    code = "query_refused"
 
 
 class SettingsError(PenstockError):

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-HEAVY = {"pandas", "sklearn", "skl2onnx", "onnx", "skops", "joblib", "pyarrow", "fastapi", "scipy", "polars", "torch"}
+HEAVY = {"duckdb", "pandas", "sklearn", "skl2onnx", "onnx", "skops", "joblib", "pyarrow", "fastapi", "scipy", "polars", "torch"}
 HEAVY |= {"opentelemetry", "requests", "google", "structlog", "prometheus_client", "grpc"}
 
 

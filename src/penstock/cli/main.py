@@ -6,6 +6,7 @@ import sys
 
 import typer
 
+from penstock.cli.audit import app as audit
 from penstock.cli.bundles import inspect, pack, verify
 from penstock.cli.control import alias, apply, backup, deploy, gc, publish, remove, restore, rollback
 from penstock.cli.demo import demo
@@ -46,6 +47,7 @@ app.command("remove")(remove)
 app.command("gc")(gc)
 app.command("backup")(backup)
 app.command("restore")(restore)
+app.add_typer(audit, name="audit")
 app.command("predict")(predict)
 app.command("doctor")(doctor)
 

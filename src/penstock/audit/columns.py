@@ -1,0 +1,314 @@
+"""The one place of the sealed schema: lines of records to an Arrow table, and back. Home of pyarrow's types here.
+
+A row is a record: its envelope in typed columns, what it holds as the JSON text of the line (lossless), and beside
+that typed lists, one element for each row of the call: `feature_<name>` and `prediction_<member>`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime
+from itertools import chain
+from typing import Any, Final
+
+import msgspec
+import pyarrow as pa
+
+from penstock.audit.record import FellBack, Record, read_record
+from penstock.errors import SegmentError
+
+FORMAT: Final = 1
+FEATURE: Final = "feature_"
+PREDICTION: Final = "prediction_"
+_NOTHING: Final = msgspec.Raw(b"")
+_CHUNK_RECORDS: Final = 20_000
+_INT64: Final = range(-(2**63), 2**63)
+
+
+class Source(msgspec.Struct, frozen=True):
+    """Which worker's run the lines are of."""
+
+    worker: int
+    run: str
+
+
+class _Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """A `Record` whose contents stay as they are written."""
+
+    seq: int
+    kind: str
+    request_id: str
+    at: datetime
+    client_id: str | None = None
+    trace_id: str | None = None
+    principal: str = "anonymous"
+    model: str | None = None
+    version: int | str | None = None
+    digest: str | None = None
+    protocol: str | None = None
+    key: str | None = None
+    arm: str | None = None
+    code: str = "ok"
+    input: msgspec.Raw = _NOTHING
+    raw: msgspec.Raw = _NOTHING
+    undeclared: int = 0
+    outputs: msgspec.Raw = _NOTHING
+    decision: msgspec.Raw = _NOTHING
+    violations: msgspec.Raw = _NOTHING
+    body_bytes: int | None = None
+    body_sha256: str | None = None
+    rows: int = 0
+    batch_rows: int = 0
+    queue_ms: float = 0.0
+    run_ms: float = 0.0
+    total_ms: float = 0.0
+    fallback: FellBack | None = None
+    cached: bool = False
+
+
+_decode = msgspec.json.Decoder(_Line).decode
+_encode = msgspec.json.Encoder().encode
+_decode_contents = msgspec.json.Decoder().decode
+
+_WORD: Final = pa.dictionary(pa.int32(), pa.string())
+_TEXT: Final = pa.string()
+_CONTENTS: Final = ("input", "raw", "outputs", "decision", "violations")
+
+
+def _plain(name: str) -> Callable[[_Line], Any]:
+    return lambda line: getattr(line, name)
+
+
+def _text(name: str) -> Callable[[_Line], bytes | None]:
+    return lambda line: bytes(getattr(line, name)) or None
+
+
+# Column, Arrow type, and what it is of a line; in the order of the files. `worker` and `run` come before them.
+_ENVELOPE: Final[tuple[tuple[str, pa.DataType, Callable[[_Line], Any]], ...]] = (
+    ("seq", pa.int64(), _plain("seq")),
+    ("request_id", _TEXT, _plain("request_id")),
+    ("arrived_at", pa.timestamp("us", "UTC"), _plain("at")),
+    ("kind", _WORD, _plain("kind")),
+    ("code", _WORD, _plain("code")),
+    ("model", _WORD, _plain("model")),
+    ("version", pa.int64(), lambda line: line.version if type(line.version) is int else None),
+    ("version_asked", _TEXT, lambda line: line.version if type(line.version) is str else None),
+    ("digest", _WORD, _plain("digest")),
+    ("protocol", _WORD, _plain("protocol")),
+    ("principal", _WORD, _plain("principal")),
+    ("client_id", _TEXT, _plain("client_id")),
+    ("trace_id", _TEXT, _plain("trace_id")),
+    ("key", _TEXT, _plain("key")),
+    ("arm", _WORD, _plain("arm")),
+    ("cached", pa.bool_(), _plain("cached")),
+    ("fallback_kind", _WORD, lambda line: line.fallback and line.fallback.kind),
+    ("fallback_code", _WORD, lambda line: line.fallback and line.fallback.code),
+    ("fallback_version", pa.int64(), lambda line: line.fallback and line.fallback.version),
+    ("rows", pa.int64(), _plain("rows")),
+    ("batch_rows", pa.int64(), _plain("batch_rows")),
+    ("queue_ms", pa.float64(), _plain("queue_ms")),
+    ("run_ms", pa.float64(), _plain("run_ms")),
+    ("total_ms", pa.float64(), _plain("total_ms")),
+    ("undeclared", pa.int64(), _plain("undeclared")),
+    ("body_bytes", pa.int64(), _plain("body_bytes")),
+    ("body_sha256", _TEXT, _plain("body_sha256")),
+    *((name, _TEXT, _text(name)) for name in _CONTENTS),
+)
+ENVELOPE_SCHEMA: Final = pa.schema(
+    [("worker", pa.int32()), ("run", _WORD), *((name, kind) for name, kind, _ in _ENVELOPE)]
+)
+"""The columns that every sealed file has; the typed lists follow, those that its records have values for."""
+
+
+class Group(msgspec.Struct, frozen=True, order=True):
+    """What goes into one file: the records of a model (empty: of none) that arrived on one day (UTC)."""
+
+    model: str
+    day: str
+
+
+class Gathering:
+    """Takes the lines of one segment, and gives a table for each group of them. Not thread-safe."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._waiting: dict[Group, list[_Line]] = {}
+        self._tables: dict[Group, list[pa.Table]] = {}
+        self.records = 0
+
+    def take(self, line: bytes) -> None:
+        """One committed line of a record. Raises SegmentError for any other."""
+        try:
+            record = _decode(line)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise SegmentError(f"Expected a line that holds an audit record, got something else: {error}") from error
+        group = Group(record.model or "", record.at.date().isoformat())
+        waiting = self._waiting.setdefault(group, [])
+        waiting.append(record)
+        self.records += 1
+        if len(waiting) >= _CHUNK_RECORDS:
+            self._settle(group)
+
+    def tables(self) -> Iterator[tuple[Group, pa.Table]]:
+        """What was taken, by group; the records of each in the order of taking."""
+        for group in sorted(self._waiting):
+            self._settle(group)
+            yield group, joined(self._tables.pop(group))
+
+    def _settle(self, group: Group) -> None:
+        lines = self._waiting[group]
+        if lines:
+            self._tables.setdefault(group, []).append(_table(lines, self._source))
+            self._waiting[group] = []
+
+
+def table_of(lines: Iterable[bytes], source: Source) -> pa.Table:
+    """Committed lines of a run as one table, whatever model and day they are of. Raises SegmentError."""
+    gathering = Gathering(source)
+    for line in lines:
+        gathering.take(line)
+    return joined([table for _, table in gathering.tables()])
+
+
+def joined(tables: Sequence[pa.Table]) -> pa.Table:
+    """The tables as one; a typed column takes the widest type that any of them has, in the end text."""
+    names = {name.casefold(): name for table in tables for name in table.column_names[len(ENVELOPE_SCHEMA) :]}
+    kinds: dict[str, pa.DataType] = {}
+    for table in tables:
+        for field in list(table.schema)[len(ENVELOPE_SCHEMA) :]:
+            kind = field.type.value_type
+            kinds[field.name] = _wider(kinds.get(field.name, kind), kind)
+    typed = pa.schema([(name, pa.list_(kinds[name])) for name in names.values()])
+    schema = pa.unify_schemas([ENVELOPE_SCHEMA, typed])
+    return pa.concat_tables([_as(schema, table) for table in tables]) if tables else schema.empty_table()
+
+
+def records_of(table: pa.Table) -> Iterator[Record]:
+    """The records of a table, as they were written. Raises SegmentError for a table that is none of ours."""
+    for line in lines_of(table):
+        yield read_record(line)
+
+
+def lines_of(table: pa.Table) -> Iterator[bytes]:
+    """The line of each record of a table; its members may stand in another order than they were written in."""
+    missing = set(ENVELOPE_SCHEMA.names) - set(table.column_names)
+    if missing:
+        raise SegmentError(f"Expected a table of audit records, got one without {', '.join(sorted(missing))}")
+    for batch in table.select([name for name, _, _ in _ENVELOPE]).to_batches(_CHUNK_RECORDS):
+        for row in batch.to_pylist():
+            yield _encode(_line_of(row))
+
+
+def _line_of(row: dict[str, Any]) -> _Line:
+    row["at"] = row.pop("arrived_at")
+    asked, kind = row.pop("version_asked"), row.pop("fallback_kind")
+    code, version = row.pop("fallback_code"), row.pop("fallback_version")
+    given = {name: value for name, value in row.items() if value is not None}
+    given |= {name: msgspec.Raw(given[name].encode()) for name in _CONTENTS if name in given}
+    if asked is not None:
+        given["version"] = asked
+    if kind is not None:
+        given["fallback"] = FellBack(kind, code, version)
+    return _Line(**given)
+
+
+def _table(lines: Sequence[_Line], source: Source) -> pa.Table:
+    count = len(lines)
+    arrays = [pa.repeat(pa.scalar(source.worker, pa.int32()), count)]
+    arrays.append(pa.array([source.run] * count, pa.string()).dictionary_encode())
+    for _, kind, of in _ENVELOPE:
+        values = [of(line) for line in lines]
+        is_word = pa.types.is_dictionary(kind)
+        arrays.append(pa.array(values, _TEXT).dictionary_encode() if is_word else pa.array(values, kind))
+    envelope = pa.table(arrays, schema=ENVELOPE_SCHEMA)
+    for prefix, name in ((FEATURE, "input"), (PREDICTION, "outputs")):
+        for column, array in _typed_columns(prefix, [getattr(line, name) for line in lines]):
+            envelope = envelope.append_column(column, array)
+    return envelope
+
+
+def _typed_columns(prefix: str, contents: Sequence[msgspec.Raw]) -> Iterator[tuple[str, pa.Array]]:
+    """A list column for each member of the rows that are objects; records with other contents have null there."""
+    calls = _decode_contents(b"[" + b",".join([bytes(each) or b"null" for each in contents]) + b"]")
+    offsets: list[int | None] = []
+    rows: list[dict[str, Any]] = []
+    for call in calls:
+        if type(call) is list and call and all(type(row) is dict for row in call):
+            offsets.append(len(rows))
+            rows.extend(call)
+        else:
+            offsets.append(None)
+    if not rows:
+        return
+    starts = pa.array([*offsets, len(rows)], pa.int32())
+    if prefix == PREDICTION:
+        rows = [_flat(row) for row in rows]
+    seen: set[str] = set()
+    for name in dict.fromkeys(chain.from_iterable(rows)):
+        array = _typed([row.get(name) for row in rows])
+        # Engines of SQL fold the case of names: of two that differ in it only, the JSON text has the second.
+        if array is not None and name.casefold() not in seen:
+            seen.add(name.casefold())
+            yield prefix + name, pa.ListArray.from_arrays(starts, array)
+
+
+def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    """`{"probabilities": {"no": 0.1}}` as `{"probability_no": 0.1}`; `values` likewise."""
+    flat = {name: value for name, value in row.items() if type(value) is not dict or _is_tag(value)}
+    for name, stem in (("probabilities", "probability_"), ("values", "value_")):
+        if type(members := row.get(name)) is dict:
+            flat |= {stem + key: value for key, value in members.items()}
+    return flat
+
+
+def _typed(values: list[Any]) -> pa.Array | None:
+    """`values` in the narrowest type that holds them; None where there is nothing but nulls. Masked values are null."""
+    kinds = set(map(type, values))
+    if dict in kinds or list in kinds:
+        values = [_untagged(value) if type(value) in (dict, list) else value for value in values]
+        kinds = set(map(type, values))
+    kinds.discard(type(None))
+    if not kinds:
+        return None
+    if kinds == {bool}:
+        return pa.array(values, pa.bool_())
+    if kinds == {int} and all(value is None or value in _INT64 for value in values):
+        return pa.array(values, pa.int64())
+    if kinds <= {int, float}:
+        return pa.array([value if value is None else float(value) for value in values], pa.float64())
+    return pa.array([value if value is None or type(value) is str else _shown(value) for value in values], _TEXT)
+
+
+def _untagged(value: Any) -> Any:
+    """A tag as the number that it stands for; None for what no typed column holds; anything nested as its JSON."""
+    if not _is_tag(value):
+        return _shown(value)
+    [(name, content)] = value.items()
+    if name == "$float":
+        return float(content)
+    return int(content, 16) if name == "$int" else None
+
+
+def _is_tag(value: Any) -> bool:
+    return type(value) is dict and len(value) == 1 and next(iter(value)).startswith("$")
+
+
+def _shown(value: Any) -> str:
+    return _encode(value).decode()
+
+
+def _wider(first: pa.DataType, second: pa.DataType) -> pa.DataType:
+    if first == second:
+        return first
+    return pa.float64() if {first, second} == {pa.int64(), pa.float64()} else _TEXT
+
+
+def _as(schema: pa.Schema, table: pa.Table) -> pa.Table:
+    arrays = []
+    for field in schema:
+        if field.name in table.column_names:
+            column = table.column(field.name)
+            arrays.append(column if column.type == field.type else column.cast(field.type))
+        else:
+            arrays.append(pa.nulls(len(table), field.type))
+    return pa.table(arrays, schema=schema)

@@ -1,0 +1,99 @@
+"""What is asked of the records: conditions of a search, as SQL and as what spares reading. Needs no library."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+
+from penstock.audit.sealed import SealedFile
+from penstock.errors import QueryRefused
+
+_KINDS: Final = frozenset({"prediction", "refusal", "failure"})
+
+
+class Conditions(msgspec.Struct, frozen=True, kw_only=True):
+    """All of them must hold; None asks for nothing.
+
+    - `request_id`, `client_id`, `key`, `principal`, `model`, `version` as in the record.
+    - `since` (inclusive) and `until` (exclusive): when the call arrived; aware.
+    - `outcome`: a kind (`prediction`, `refusal`, `failure`) or a code (`ok`, `schema_violation`).
+    - `where`: pairs of a field of the schema and a value as text (empty: missing), true of a row of the call.
+    - `before`: a request id; only records older than that (for the next page).
+    """
+
+    request_id: str | None = None
+    client_id: str | None = None
+    key: str | None = None
+    principal: str | None = None
+    model: str | None = None
+    version: int | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    outcome: str | None = None
+    where: tuple[tuple[str, str], ...] = ()
+    before: str | None = None
+
+    def may_be_in(self, file: SealedFile) -> bool:
+        """Whether `file` can hold such a record, by what the index says of it."""
+        return not (
+            (self.model is not None and file.model != self.model)
+            or (self.since is not None and file.last_at < self.since)
+            or (self.until is not None and file.first_at >= self.until)
+            or (self.before is not None and file.first_id >= self.before)
+            or (self.request_id is not None and not file.first_id <= self.request_id <= file.last_id)
+        )
+
+    def may_be(self, line: bytes) -> bool:
+        """Whether the record in `line` can be one: a search for bytes, which spares decoding it."""
+        texts = (self.request_id, self.client_id, self.key, self.model)
+        return all(_spelled(text) in line for text in texts if text is not None)
+
+    def as_sql(self, types: dict[str, str]) -> tuple[str, list[Any]]:
+        """The condition and its parameters, for a table with columns of these types. Raises QueryRefused for a field
+        that no record has.
+        """
+        parts: list[str] = ["true"]
+        values: list[Any] = []
+        for sql, value in (
+            ("request_id = ?", self.request_id),
+            ("client_id = ?", self.client_id),
+            ("key = ?", self.key),
+            ("principal = ?", self.principal),
+            ("model = ?", self.model),
+            ("version = ?", self.version),
+            ("arrived_at >= ?", self.since),
+            ("arrived_at < ?", self.until),
+            ("kind = ?" if self.outcome in _KINDS else "code = ?", self.outcome),
+            ("request_id < ?", self.before),
+        ):
+            if value is not None:
+                parts.append(sql)
+                values.append(value)
+        for name, value in self.where:
+            sql, given = _of_a_row(name, value, types)
+            parts.append(sql)
+            values += given
+        return " AND ".join(parts), values
+
+
+def _of_a_row(name: str, value: str, types: dict[str, str]) -> tuple[str, list[str]]:
+    column = next((given for given in types if given.casefold() == f"feature_{name}".casefold()), None)
+    if column is None:
+        known = ", ".join(sorted(given.removeprefix("feature_") for given in types if given.startswith("feature_")))
+        raise QueryRefused(f"Expected a field that the records have values of ({known or 'none'}), got `{name}`")
+    quoted, kind = quoted_name(column), types[column].removesuffix("[]")
+    if not value:
+        return f"len(list_filter({quoted}, lambda x: x IS NULL)) > 0", []
+    return f"list_contains({quoted}, CAST(? AS {kind}))", [value]
+
+
+def quoted_name(name: str) -> str:
+    """`name` as an identifier of SQL, whatever is in it."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _spelled(text: str) -> bytes:
+    """How `text` stands in a line of JSON."""
+    return msgspec.json.encode(text)[1:-1]

@@ -1,0 +1,253 @@
+"""`audit`: the log, read: `query`, `show`, `verify`, `export`."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+import typer
+
+from penstock.cli.asking import Config, Json
+from penstock.cli.records import COLUMNS, line_of, print_record
+from penstock.cli.screen import console, print_json, print_table, progress
+from penstock.cli.times import moment
+
+if TYPE_CHECKING:
+    from penstock.audit.conditions import Conditions
+    from penstock.audit.query import Found, Records
+
+app = typer.Typer(no_args_is_help=True, help="The record of every answer: search it, prove it, take it elsewhere.")
+
+Home = Annotated[str | None, typer.Option(help="Where data live. [default: ./penstock-home]")]
+Id = Annotated[str | None, typer.Option("--id", help="A request id, ours or the caller's.")]
+Key = Annotated[str | None, typer.Option(help="The key of the entity.")]
+Principal = Annotated[str | None, typer.Option(help="Who asked.")]
+Model = Annotated[str | None, typer.Option(help="A model's name.")]
+Version = Annotated[int | None, typer.Option(help="A version of the model.")]
+Since = Annotated[str | None, typer.Option(help='From when on: 2026-11-20T18:00:00Z, 2026-11-20, "2h ago".')]
+Until = Annotated[str | None, typer.Option(help="Up to when, not included.")]
+Outcome = Annotated[str | None, typer.Option(help="prediction, refusal, failure, or a code: ok, schema_violation, …")]
+Where = Annotated[list[str] | None, typer.Option(metavar="FIELD=VALUE", help="A feature's value; may be repeated.")]
+
+
+_SAME_ID = 100
+
+
+@app.command()
+def query(
+    *,
+    sql: Annotated[
+        str | None, typer.Argument(metavar="[SQL]", help="One SELECT from `records` or `predictions`.")
+    ] = None,
+    id: Id = None,
+    key: Key = None,
+    principal: Principal = None,
+    model: Model = None,
+    version: Version = None,
+    since: Since = None,
+    until: Until = None,
+    outcome: Outcome = None,
+    where: Where = None,
+    limit: Annotated[int, typer.Option(min=1, max=1_000_000, help="How many at most, the newest first.")] = 20,
+    before: Annotated[str | None, typer.Option(help="Only older than this request id: the next page.")] = None,
+    home: Home = None,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Search the records by conditions, the newest first; or by SQL, which can read nothing else and change nothing.
+
+    Example: `penstock audit query --model churn --since "1h ago" --where region=north`;
+    `penstock audit query "SELECT model, count(*) FROM records GROUP BY model"`
+    """
+    conditions = _conditions(
+        since, until, where, key=key, principal=principal, model=model, version=version, outcome=outcome, before=before
+    )
+    with progress(quiet=json) as step:
+        step("reading")
+        records = _records(home, config)
+        from penstock.audit.columns import records_of
+
+        if sql is not None:
+            if id is not None or conditions != type(conditions)():
+                raise typer.BadParameter("give SQL or conditions, not both", param_hint="SQL")
+            found = records.sql(sql, limit)
+            _print_rows(found.table.to_pylist(), found.table.column_names, has_more=found.has_more, as_json=json)
+            return
+        found = _found(records, conditions, id, limit)
+    page = list(records_of(found.table))
+    following = page[-1].request_id if found.has_more else None
+    if json:
+        print_json({"records": _as_written(found.table), "next": following})
+        return
+    print_table("", map(line_of, page), columns=COLUMNS)
+    if following is not None:
+        console().print(f"there are more: --before {following}", markup=False)
+    elif not page:
+        console().print("no such record")
+
+
+@app.command()
+def show(
+    *,
+    id: Annotated[str, typer.Argument(metavar="ID", help="A request id, ours or the caller's.")],
+    rows: Annotated[bool, typer.Option("--rows", help="Only the rows as the model got them, for `predict`.")] = False,
+    home: Home = None,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Everything about one decision: who asked what and when, what answered, and how to compute it again. Exits 1 if
+    there is no such record. Example: `penstock audit show 01a1f8cc-fd52-7176-919d-5bcc126f74c8`
+    """
+    with progress(quiet=json or rows) as step:
+        step("reading")
+        records = _records(home, config)
+        from penstock.audit.columns import records_of
+        from penstock.audit.conditions import Conditions
+
+        table = _found(records, Conditions(), id, _SAME_ID).table
+    found = list(records_of(table))
+    if json:
+        print_json(_as_written(table))
+    elif rows and found:
+        print_json(found[0].input)
+    elif not found:
+        console().print(f"no record has the id {id}", markup=False)
+    else:
+        for record in found:
+            print_record(record, _directory(home, config).parent)
+    if not found:
+        raise typer.Exit(1)
+
+
+@app.command()
+def export(
+    *,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A new file: .parquet or .csv.")],
+    rows: Annotated[
+        bool, typer.Option("--rows", help="A line for each row, with a column for each feature, not for each call.")
+    ] = False,
+    key: Key = None,
+    principal: Principal = None,
+    model: Model = None,
+    version: Version = None,
+    since: Since = None,
+    until: Until = None,
+    outcome: Outcome = None,
+    where: Where = None,
+    home: Home = None,
+    config: Config = None,
+) -> None:
+    """Write records to a file for other tools, with the column names of inference tables.
+
+    Example: `penstock audit export churn.parquet --model churn --since "7d ago" --rows`
+    """
+    conditions = _conditions(
+        since, until, where, key=key, principal=principal, model=model, version=version, outcome=outcome
+    )
+    with progress(quiet=False) as step:
+        step("writing")
+        records = _records(home, config)
+        from penstock.audit.export import export as exported
+
+        count = exported(records, conditions, file, by_row=rows)
+    console().print(f"{count:,} lines in {file}", markup=False)
+
+
+@app.command()
+def verify(*, home: Home = None, config: Config = None, json: Json = False) -> None:
+    """Prove that all segments are what was written, from the first byte to the last, and that none is missing. Exits 1
+    naming what is broken. Example: `penstock audit verify`
+    """
+    from penstock.audit.chain import broken_links
+    from penstock.audit.chain import verify as verified
+    from penstock.audit.sealed import segments
+
+    directory = _directory(home, config)
+    with progress(quiet=json) as step:
+        reports = []
+        for path in segments(directory):
+            step(path.name)
+            reports.append(verified(path))
+    problems = [f"{report.path.name}: {report.broken}" for report in reports if report.broken is not None]
+    problems += broken_links(reports)
+    told = {
+        "segments": len(reports),
+        "records": sum(report.records for report in reports),
+        "dropped": sum(report.dropped for report in reports),
+        "torn_bytes": sum(report.torn_bytes for report in reports),
+        "problems": problems,
+    }
+    if json:
+        print_json(told)
+    else:
+        for problem in problems:
+            console().print(f"[bold red]broken[/]: {problem}")
+        console().print(
+            f"{told['records']:,} records in {told['segments']} segments; {told['dropped']:,} could not be written, "
+            f"{told['torn_bytes']:,} bytes are torn"
+        )
+    if problems:
+        raise typer.Exit(1)
+
+
+def _directory(home: str | None, config: Path | None) -> Path:
+    from penstock.settings import from_environment
+
+    directory = Path(from_environment(flags={} if home is None else {"home": home}, file=config).settings.home, "audit")
+    if not directory.is_dir():
+        raise FileNotFoundError(f"{directory}: there is no audit log in this home")
+    return directory
+
+
+def _records(home: str | None, config: Path | None) -> Records:
+    from penstock.audit.extra import require_audit
+
+    require_audit("reading the audit log")
+    from penstock.audit.query import Records
+
+    return Records(_directory(home, config))
+
+
+def _conditions(since: str | None, until: str | None, where: list[str] | None, **equal: Any) -> Conditions:
+    from penstock.audit.conditions import Conditions
+
+    pairs = []
+    for pair in where or []:
+        field, equals, value = pair.partition("=")
+        if not equals:
+            raise typer.BadParameter(f"expected FIELD=VALUE, got {pair!r}", param_hint="--where")
+        pairs.append((field, value))
+    return Conditions(since=_moment(since, "--since"), until=_moment(until, "--until"), where=tuple(pairs), **equal)
+
+
+def _moment(text: str | None, option: str) -> datetime | None:
+    try:
+        return None if text is None else moment(text, datetime.now(UTC))
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint=option) from error
+
+
+def _found(records: Records, conditions: Conditions, id: str | None, limit: int) -> Found:
+    """The newest that there are; an id is ours, or else a caller's."""
+    found = records.page(msgspec.structs.replace(conditions, request_id=id), limit)
+    if id is None or len(found.table):
+        return found
+    return records.page(msgspec.structs.replace(conditions, client_id=id), limit)
+
+
+def _as_written(table: Any) -> list[msgspec.Raw]:
+    """The records of a table as JSON, with the tags of what JSON cannot hold."""
+    from penstock.audit.columns import lines_of
+
+    return [msgspec.Raw(line) for line in lines_of(table)]
+
+
+def _print_rows(rows: list[dict[str, Any]], names: list[str], *, has_more: bool, as_json: bool) -> None:
+    if as_json:
+        print_json({"rows": rows, "has_more": has_more})
+        return
+    print_table("", [tuple(row.values()) for row in rows], columns=names)
+    if has_more:
+        console().print("there are more: raise --limit, or ask for less")

@@ -6,8 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-HEAVY = {"duckdb", "pandas", "sklearn", "skl2onnx", "onnx", "skops", "joblib", "pyarrow", "fastapi", "scipy", "polars", "torch"}
-HEAVY |= {"opentelemetry", "requests", "google", "structlog", "prometheus_client", "grpc"}
+HEAVY = {"pandas", "sklearn", "skl2onnx", "onnx", "skops", "joblib", "pyarrow", "fastapi", "scipy", "polars", "torch"}
+HEAVY |= {"duckdb", "opentelemetry", "requests", "google", "structlog", "prometheus_client", "grpc"}
 
 
 def loaded_by(code: str, *arguments: str) -> set[str]:

@@ -77,7 +77,7 @@ def test_home_has_a_variable_without_section() -> None:
         ("SERVER__DEFAULT_MODEL", "", None),
         ("SERVER__CORS_ORIGINS", "http://a, https://b:3", ("http://a", "https://b:3")),
         ("SERVER__CORS_ORIGINS", "", ()),
-        ("AUDIT__ON_FAILURE", "strict", "strict"),
+        ("AUDIT__DURABILITY", "strict", "strict"),
         ("SKLEARN__TRUSTED", "own.Scaler", ("own.Scaler",)),
     ],
 )

@@ -20,7 +20,7 @@ import uvicorn
 import uvloop
 
 from penstock.address import BACKLOG, grpc_address, listen, require_safe_address, reserved_grpc_port, url_of
-from penstock.audit import AuditLog, recover
+from penstock.audit import AuditLog, bound_of, recover
 from penstock.bundle.load import import_loader
 from penstock.cores import workers_of
 from penstock.errors import SettingsError
@@ -80,7 +80,7 @@ def serve(
 
         def started() -> None:
             url, grpc = url_of(listener), grpc_address(ours.server)
-            on_start(Started(url, 0, served(parts.host.models(), url), str(parts.log.path), resident_bytes(), grpc))
+            on_start(Started(url, 0, served(parts.host.models(), url), parts.log.where, resident_bytes(), grpc))
 
         server = TellingServer(parts.config, parts.host, started, notify=notify, unready_s=settings.server.unready_s)
         parts.runner.run(serve_until_stopped(server, parts.log, [listener], parts.grpc))
@@ -116,7 +116,9 @@ def assembled(
         log = AuditLog(
             audit,
             worker=worker,
-            rule=settings.audit.on_failure,
+            durability=settings.audit.durability,
+            async_records=settings.audit.async_records,
+            async_ms=settings.audit.async_ms,
             segment_bytes=settings.audit.segment_bytes,
             registry=registry,
         )
@@ -228,8 +230,10 @@ def _mend(audit: Path) -> None:
     for repair in recover(audit):
         if repair.broken is not None:
             _LOG.error("audit: %s is broken and was left as it is: %s", repair.path, repair.broken)
-        elif repair.cut_bytes:
+        if repair.cut_bytes:
             _LOG.warning("audit: cut a torn tail of %d bytes off %s", repair.cut_bytes, repair.path)
+        if repair.lost:
+            _LOG.warning("audit: %d records of answered calls were lost by a kill, says %s", repair.lost, repair.path)
 
 
 def _calm_collector() -> None:
@@ -326,9 +330,13 @@ def _witness(settings: Settings, worker: int, registry: Registry, stack: context
 
 def _info(settings: Settings, wanted: Wanted) -> dict[str, object]:
     """What `/v1/info` says of the settings, the unsafe ones above all."""
+    audit = settings.audit
     has_control = not is_given(wanted) and workers_of(settings.server.workers) > 0  # one process has no controller
     return {
-        "audit": {"durability": "write", "on_failure": settings.audit.on_failure},
+        "audit": {
+            "durability": audit.durability,
+            "bound": bound_of(audit.durability, async_records=audit.async_records, async_ms=audit.async_ms),
+        },
         "insecure": settings.server.insecure,
         "control": {"on": has_control, "insecure": settings.control.insecure},
         "watch": {

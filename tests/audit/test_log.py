@@ -271,7 +271,11 @@ def test_counters_are_metrics(tmp_path: Path) -> None:
     asyncio.run(main())
     samples = {s.name: s.value for family in text_string_to_metric_families(registry.text()) for s in family.samples}
     assert 0 < samples.pop("penstock_audit_lag_seconds") < 30
-    assert {"penstock_audit_records_total": 2, "penstock_audit_dropped_total": 0} == samples
+    assert {
+        "penstock_audit_records_total": 2,
+        "penstock_audit_dropped_total": 0,
+        "penstock_audit_unsynced_total": 0,
+    } == samples
 
 
 def test_an_unwritable_directory_is_named(tmp_path: Path) -> None:
@@ -304,7 +308,7 @@ FULL_DISK = """
         await asyncio.sleep(0)
 
     async def main():
-        async with AuditLog(Path(sys.argv[1]), rule=sys.argv[2]) as log:
+        async with AuditLog(Path(sys.argv[1]), durability=sys.argv[2]) as log:
             await tick(log, 2)
             limit(log.path.stat().st_size + 300)   # room for a part of the next write: a short write
             await tick(log, 3)
@@ -321,10 +325,10 @@ FULL_DISK = """
 """
 
 
-@pytest.mark.parametrize(("rule", "answer"), [("serve", "NoneType"), ("strict", "RecordFailed")])
-def test_a_full_disk_follows_the_rule(tmp_path: Path, rule: str, answer: str) -> None:
-    """Short and refused writes leave a whole file, calls are answered as the rule says, and the log tells the loss."""
-    recorded, dropped, *answers = run_child(FULL_DISK, tmp_path, rule).stdout.split()
+@pytest.mark.parametrize(("durability", "answer"), [("write", "NoneType"), ("strict", "RecordFailed")])
+def test_a_full_disk_follows_the_class(tmp_path: Path, durability: str, answer: str) -> None:
+    """Short and refused writes leave a whole file, calls are answered as the class says, and the log tells the loss."""
+    recorded, dropped, *answers = run_child(FULL_DISK, tmp_path, durability).stdout.split()
     [path] = segments(tmp_path)
     report = verify(path)
     assert ("7", "8") == (recorded, dropped)
@@ -338,11 +342,10 @@ def test_a_lost_segment_is_left_for_a_new_one(tmp_path: Path) -> None:
     answers: list[Exception | None] = []
 
     async def main() -> None:
-        async with AuditLog(tmp_path, rule="strict") as log:
+        async with AuditLog(tmp_path, durability="strict") as log:
             await log.flushed(log.append(record("a")))
-            assert log._segment is not None
-            os.close(log._segment._fd)  # every system call on the file fails now, the cut included
-            log._segment._fd = os.open(os.devnull, os.O_RDONLY)
+            os.close(log._run.segment._fd)  # every system call on the file fails now, the cut included
+            log._run.segment._fd = os.open(os.devnull, os.O_RDONLY)
             log.append(record("b"))
             log.on_flushed(answers.append)
             await asyncio.sleep(0)
@@ -362,9 +365,8 @@ def test_a_loss_is_told_at_once_and_then_once_a_minute(tmp_path: Path, caplog: p
 
     async def main() -> None:
         async with AuditLog(tmp_path, clock=lambda: now_s[0]) as log:
-            assert log._segment is not None
-            os.close(log._segment._fd)  # as above; and with its directory away no new segment can be begun
-            log._segment._fd = os.open(os.devnull, os.O_RDONLY)
+            os.close(log._run.segment._fd)  # as above; and with its directory away no new segment can be begun
+            log._run.segment._fd = os.open(os.devnull, os.O_RDONLY)
             directory = log.path.parent
             directory.rename(tmp_path / "away")
             for _ in range(5):
@@ -386,7 +388,7 @@ def test_when_no_new_segment_can_be_made_the_old_one_goes_on(tmp_path: Path) -> 
     """A rotation that fails loses nothing: the full segment grows, and the next tick tries again."""
 
     async def main() -> None:
-        async with AuditLog(tmp_path, rule="strict", segment_bytes=1) as log:
+        async with AuditLog(tmp_path, durability="strict", segment_bytes=1) as log:
             first = log.path.parent
             first.rename(tmp_path / "worker-9")
             await log.flushed(log.append(record("a")))

@@ -217,8 +217,8 @@ def test_what_is_not_given_is_not_sent(play: Callable[..., Stage], ask: Ask) -> 
             "info",
             (),
             "/v1/info",
-            {"penstock": "0.1", "python": "3.11", "audit": {"durability": "write", "on_failure": "serve"}},
-            ServerInfo(penstock="0.1", python="3.11", audit=AuditInfo(durability="write", on_failure="serve")),
+            {"penstock": "0.1", "python": "3.11", "audit": {"durability": "write", "bound": "none"}},
+            ServerInfo(penstock="0.1", python="3.11", audit=AuditInfo(durability="write", bound="none")),
         ),
     ],
 )

@@ -19,7 +19,7 @@ from penstock.doctor.findings import findings_of
 from penstock.doctor.requirements import Requirement, requirements_of
 from penstock.settings import AuditSettings, NativeSettings, ServerSettings, Settings, SklearnSettings
 
-STRICT = Settings(audit=AuditSettings(on_failure="strict"))
+STRICT = Settings(audit=AuditSettings(durability="strict"))
 HOME = Home("/srv/penstock", True, True, 0o700, "ext4", 500 << 30, 900.0)
 SOUND = Facts(
     python=(3, 11), system="Linux", libraries={"numpy": "2.4.6"}, requirements=[Requirement("numpy", ">=2.2,<3", None)],
@@ -70,7 +70,8 @@ def test_a_sound_installation_has_nothing_to_mend() -> None:
         (with_settings(server=ServerSettings(host="0.0.0.0")), "problem", "there is no authentication"),
         (with_settings(server=ServerSettings(insecure=True)), "weak", "server.insecure"),
         (with_settings(server=ServerSettings(cors_origins=("http://a.example",))), "weak", "http://a.example"),
-        (with_settings(audit=AuditSettings()), "note", "audit.on_failure"),
+        (with_settings(audit=AuditSettings()), "note", "audit.durability is write"),
+        (with_settings(audit=AuditSettings(durability="off")), "weak", "audit.durability is off"),
         (with_settings(sklearn=SklearnSettings(trusted=("a.B",))), "weak", "a.B"),
         (with_settings(native=NativeSettings(allow_version_skew=True)), "weak", "allow_version_skew"),
         (home(is_writable=False), "problem", "cannot be written"),

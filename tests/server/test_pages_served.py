@@ -25,7 +25,7 @@ SHOP = "https://shop.example"
 def server(bundles: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """All four models, with CORS for one origin."""
     home = tmp_path_factory.mktemp("pages")
-    with running(list(bundles.values()), home, server__cors_origins=SHOP, audit__on_failure="strict") as process:
+    with running(list(bundles.values()), home, server__cors_origins=SHOP, audit__durability="strict") as process:
         yield process
 
 
@@ -82,7 +82,8 @@ def test_info(client: httpx.Client) -> None:
     """`/v1/info` tells the build, how durable a record is, and unsafe settings."""
     body = client.get("/v1/info").json()
     assert metadata.version("penstock") == body["penstock"]
-    assert {"durability": "write", "on_failure": "strict"} == body["audit"]
+    assert "strict" == body["audit"]["durability"]
+    assert "a call whose record cannot be written is not answered" in body["audit"]["bound"]
     assert body["insecure"] is False
     assert {"on": False, "insecure": False} == body["control"]
     assert {"on": False, "allow_unsafe": False} == body["watch"]

@@ -41,7 +41,8 @@ class ChainReport(msgspec.Struct, frozen=True, kw_only=True):
     """What a walk over one segment has found.
 
     `first`..`last` and `records` speak of whole commits only, the `good_bytes` of the file. `dropped` records are said
-    by the log itself to be missing. `torn_bytes` at the end are a write that a crash cut short: never acknowledged, no
+    by the log itself to be missing, `lost` ones by the recovery after a kill. `next` is the sequence number that comes
+    next. `torn_bytes` at the end are a write that a crash cut short: never acknowledged, no
     sign of tampering. `head` is the hash of the last commit line: the `prev` of the run's next segment. A file of
     length 0 is a segment that a crash cut at birth: it has no `header`.
     """
@@ -52,6 +53,8 @@ class ChainReport(msgspec.Struct, frozen=True, kw_only=True):
     first: int | None
     last: int | None
     dropped: int
+    lost: int
+    next: int
     head: str | None
     good_bytes: int
     torn_bytes: int
@@ -138,6 +141,7 @@ class _Walk:
         self._size_bytes = 0
         self._records = 0
         self._dropped = 0
+        self._lost = 0
         self._first: int | None = None
         self.broken: Broken | None = None
 
@@ -163,6 +167,8 @@ class _Walk:
             first=self._first,
             last=self._next_seq - 1 if self._records else None,
             dropped=self._dropped,
+            lost=self._lost,
+            next=self._next_seq,
             head=self._head if self._good_bytes else None,
             good_bytes=self._good_bytes,
             torn_bytes=0 if self.broken else self._size_bytes - self._good_bytes,
@@ -226,6 +232,7 @@ class _Walk:
         self._next_seq = commit.last + 1
         self._records += len(lines)
         self._dropped += commit.dropped
+        self._lost += commit.lost
         if lines and self._first is None:
             self._first = commit.first
         return [lines]
@@ -234,11 +241,12 @@ class _Walk:
         """Whether `commit` belongs to the pending records and to the commit before; else it is noted as broken."""
         pending = self._pending
         digest = sha256_hex(b"".join(pending))
-        first = self._pending_first if pending else self._next_seq + commit.dropped
-        wanted = (self._next_seq + commit.dropped, self._next_seq + commit.dropped + len(pending) - 1)
+        missing = commit.dropped + commit.lost
+        first = self._pending_first if pending else self._next_seq + missing
+        wanted = (self._next_seq + missing, self._next_seq + missing + len(pending) - 1)
         if commit.prev != self._head:
             self._break(f"a commit that follows {self._head}", f"one that follows {commit.prev}", first=self._next_seq)
-        elif commit.dropped < 0 or first != wanted[0] or (commit.first, commit.last) != wanted:
+        elif min(commit.dropped, commit.lost) < 0 or first != wanted[0] or (commit.first, commit.last) != wanted:
             got = f"a commit of {commit.first} to {commit.last} after {len(pending)} records from {first}"
             self._break(f"a commit of the records {wanted[0]} to {wanted[1]}", got, first=self._next_seq)
         elif commit.sha256 != digest:

@@ -1,7 +1,11 @@
-"""After a crash: cuts torn tails off the segments that dead processes left. Runs before a worker's log is opened."""
+"""After a crash: cuts torn tails off the segments that dead processes left, and writes down what `async` lost in them.
+
+Runs before a worker's log is opened.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 from pathlib import Path
@@ -10,22 +14,28 @@ from typing import BinaryIO
 import msgspec
 
 from penstock.audit.chain import Broken, verify
-from penstock.audit.segment import SUFFIX, parse_commit, sha256_hex
+from penstock.audit.issued import ISSUED_SUFFIX, read_issued
+from penstock.audit.segment import SUFFIX, Commit, commit_line, parse_commit, parse_header, sha256_hex
 from penstock.errors import SegmentError
 
 _TAIL_BYTES = 65536
+_COMMIT_BYTES = 4096  # more than any commit line has
 
 
 class Recovered(msgspec.Struct, frozen=True, kw_only=True):
-    """One segment that was not whole: `cut_bytes` were cut off its end, or it is `broken` and was left as it is."""
+    """One segment that was not whole: `cut_bytes` were cut off its end, or it is `broken` and was left as it is; or it
+    now says that `lost` records of answered calls are missing behind it.
+    """
 
     path: Path
-    cut_bytes: int
+    cut_bytes: int = 0
     broken: Broken | None = None
+    lost: int = 0
 
 
 def recover(directory: Path) -> list[Recovered]:
-    """Cut torn tails back to the last whole commit in all segments below `directory` (`<home>/audit`).
+    """Cut torn tails back to the last whole commit in all segments below `directory` (`<home>/audit`), then say at the
+    end of each dead run what it had answered and not written.
 
     Gives the segments that were not whole. A segment whose writer lives is locked and not touched. Only a write that a
     crash cut short is cut: its records were never acknowledged. A segment that is broken otherwise is evidence, so it
@@ -40,7 +50,60 @@ def recover(directory: Path) -> list[Recovered]:
             raise SegmentError(f"Expected to recover the audit segment {path}, but: {error.strerror}") from error
         if recovered is not None:
             found.append(recovered)
+    for issued in sorted(directory.glob(f"worker-*/*{ISSUED_SUFFIX}")):
+        last = _last_segment(issued)
+        if last is not None:
+            with contextlib.suppress(OSError):  # a full disk, say: the next start tries again, and `unwritten` tells
+                lost = _say_lost(issued, last)
+                found += [Recovered(path=last, lost=lost)] if lost else []
     return found
+
+
+def _last_segment(issued: Path) -> Path | None:
+    """The last segment of the run of `issued`."""
+    found: list[tuple[int, Path]] = []
+    for path in issued.parent.glob(f"*{SUFFIX}"):
+        with path.open("rb") as file:
+            header = parse_header(file.readline())
+        if header is not None and header.run == issued.stem:
+            found.append((header.index, path))
+    return max(found)[1] if found else None
+
+
+def _say_lost(issued: Path, segment: Path) -> int:
+    """Write at the end of `segment` how many records of its run are missing, and remove `issued`; how many they are."""
+    with os.fdopen(os.open(segment, os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW), "rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return 0
+        if not issued.exists():  # another process was here
+            return 0
+        commit = _last_commit(file)
+        if commit is None:
+            return 0
+        last, dropped = read_issued(issued)
+        missing = max(0, last - commit.last)
+        dropped = min(dropped, missing)
+        lost = missing - dropped
+        if missing:
+            prev = sha256_hex(commit_line(commit))
+            word = Commit(first=last + 1, last=last, sha256=sha256_hex(b""), prev=prev, dropped=dropped, lost=lost)
+            size_bytes = os.fstat(file.fileno()).st_size
+            if os.write(file.fileno(), commit_line(word)) != len(commit_line(word)):
+                os.ftruncate(file.fileno(), size_bytes)
+                return 0
+            os.fsync(file.fileno())
+        issued.unlink()
+        return lost
+
+
+def _last_commit(file: BinaryIO) -> Commit | None:
+    """The commit line that the file ends with."""
+    size_bytes = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size_bytes - _COMMIT_BYTES))
+    lines = file.read().splitlines(keepends=True)
+    return parse_commit(lines[-1]) if lines else None
 
 
 def _recover_segment(path: Path) -> Recovered | None:

@@ -44,7 +44,8 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The last line of a write: it holds the records `first`..`last` (none if `last` is `first - 1`).
 
     `sha256` is of the bytes of these records' lines; `prev` of the commit line before, or of the header line (each
-    with its newline). `dropped` records that came just before `first` could not be written.
+    with its newline). `dropped` records that came just before `first` could not be written; `lost`
+    ones went with a process that was killed before it had written them, which recovery found.
     """
 
     first: int
@@ -52,6 +53,7 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     sha256: str
     prev: str
     dropped: int = 0
+    lost: int = 0
 
 
 class _HeaderLine(msgspec.Struct, frozen=True):
@@ -164,6 +166,13 @@ class SegmentWriter:
             os.ftruncate(self._fd, self.size_bytes)
         except OSError:
             self.is_sound = False
+
+    def sync(self) -> None:
+        """Bring what is written to the disk; may be called by another thread. Raises SegmentError."""
+        try:
+            os.fdatasync(self._fd)
+        except OSError as error:
+            raise SegmentError(f"Expected to bring {self.path} to the disk, but: {error.strerror}") from error
 
     def close(self) -> None:
         """Give the file back: no other write follows."""

@@ -13,10 +13,13 @@ from penstock.errors import SegmentError
 
 
 class Place(msgspec.Struct, frozen=True):
-    """How far a run had written: a segment's path, and how many bytes of whole writes it has."""
+    """How far a run had told: a segment's path, how many bytes of whole writes in it, and the number of the last
+    record whose call was answered. Which of the two is further depends on the durability class.
+    """
 
     segment: str
     at_bytes: int
+    answered: int = 0
 
 
 def records_after(place: Place) -> Iterator[Record]:

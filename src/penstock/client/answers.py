@@ -56,10 +56,10 @@ class Health(msgspec.Struct, frozen=True):
 
 
 class AuditInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """How durable the server's records are, and what it does when one cannot be written."""
+    """How durable the server's records are: the class, and in words what a crash may take of them."""
 
     durability: str
-    on_failure: str
+    bound: str
 
 
 class ServerInfo(msgspec.Struct, frozen=True, kw_only=True):

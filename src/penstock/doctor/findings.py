@@ -93,15 +93,22 @@ def _of_settings(settings: Settings) -> Iterator[Finding]:
         if origin.startswith("http://"):
             what = f"server.cors_origins has {origin}, which anyone on the way can speak for"
             yield Finding("weak", "settings", what, "Name https origins only")
-    if settings.audit.on_failure == "serve":
-        what = "audit.on_failure is serve: when a record cannot be written, the answer leaves without one (counted)"
-        yield Finding("note", "settings", what, "Set audit.on_failure = strict where every answer must be on record")
+    yield from _of_durability(settings.audit.durability)
     if settings.sklearn.trusted:
         what = f"sklearn.trusted lets bundles load {', '.join(settings.sklearn.trusted[:3])}"
         yield Finding("weak", "settings", what, "Keep only types whose code you have read")
     if settings.native.allow_version_skew:
         what = "native.allow_version_skew: native bundles run on other versions of their library than at packing"
         yield Finding("weak", "settings", what, "Install the versions of packing, and remove it")
+
+
+def _of_durability(durability: str) -> Iterator[Finding]:
+    mend = "Set audit.durability = strict (or fsync) where every answer must be on record"
+    if durability == "off":
+        yield Finding("weak", "settings", "audit.durability is off: no answer is on record", mend)
+    elif durability in ("async", "write"):
+        what = f"audit.durability is {durability}: when a record cannot be written, the answer leaves without one"
+        yield Finding("note", "settings", f"{what} (counted)", mend)
 
 
 def _of_home(home: Home, settings: Settings) -> Iterator[Finding]:

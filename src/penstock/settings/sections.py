@@ -112,10 +112,19 @@ class CacheSettings(msgspec.Struct, frozen=True, kw_only=True):
 class AuditSettings(msgspec.Struct, frozen=True, kw_only=True):
     """The record of every answer."""
 
-    on_failure: Annotated[
-        Literal["serve", "strict"],
-        Meta(description="When a record cannot be written: `serve` answers and counts the loss, `strict` answers 503."),
-    ] = "serve"
+    durability: Annotated[
+        Literal["off", "async", "write", "fsync", "strict"],
+        Meta(
+            description="When a record is written and what a crash may take of it (`docs/audit.md`). Where one cannot be "
+            "written, `async` and `write` answer and count the loss, `fsync` and `strict` answer 503."
+        ),
+    ] = "write"
+    async_records: Annotated[
+        int, Meta(ge=100, le=10_000_000, description="With `async`, most records of answered calls not yet written.")
+    ] = 10_000
+    async_ms: Annotated[
+        int, Meta(ge=1, le=60_000, description="With `async`, how long a record waits for others before its write.")
+    ] = 100
     segment_bytes: Annotated[
         int, Meta(ge=MIB_BYTES, le=2**40, description="Size at which a segment of the log is closed for a new one.")
     ] = 128 * MIB_BYTES

@@ -34,7 +34,7 @@ class Configure(msgspec.Struct, frozen=True, tag=True):
     worker: int
     url: str
     apart: list[Loaded]
-    untold: tuple[str, int] | None = None
+    untold: tuple[str, int, int] | None = None
     """The last place that the worker before, which died, told of: what it wrote after it is to be counted."""
 
 
@@ -168,7 +168,7 @@ class Beat(msgspec.Struct, frozen=True, tag=True):
 
     connections: int
     counted: list[FamilyState]
-    place: tuple[str, int] | None = None
+    place: tuple[str, int, int] | None = None
     taken: int = 0
 
 
@@ -176,7 +176,7 @@ class Sum(msgspec.Struct, frozen=True, tag=True):
     """Worker to supervisor: somebody asks for the metrics; answered by `Summed`. Brings its own latest numbers."""
 
     counted: list[FamilyState]
-    place: tuple[str, int] | None = None
+    place: tuple[str, int, int] | None = None
 
 
 ToWorker: TypeAlias = Configure | Take | Unready | Leave | Summed | Attach | Swap

@@ -43,7 +43,7 @@ class Worker(Taker):
         self.fate: str | None = None  # once it is dead
         self.counted = Registry()
         # Where in its log `counted` ends; at first where that of the worker before did, whose rest it is to count.
-        self.place: tuple[str, int] | None = None
+        self.place: tuple[str, int, int] | None = None
         self.revision = self.turn = 0  # what it serves
         self.failures: dict[str, str] = {}
 

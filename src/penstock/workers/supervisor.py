@@ -144,7 +144,7 @@ class Supervisor:
         if not self._is_started:
             self._fail(why)
 
-    def _start(self, number: int, untold: tuple[str, int] | None = None) -> Worker:
+    def _start(self, number: int, untold: tuple[str, int, int] | None = None) -> Worker:
         process, ours = spawn("penstock.workers.worker", threads=max(1, cores() // self._count))
         worker = Worker(number, process, ours)
         worker.place = untold
@@ -265,7 +265,7 @@ class Supervisor:
         """Whether its place is taken: in a rolling restart two have one number, and either of them may die."""
         return any(other.number == worker.number and not other.is_leaving for other in self._workers)
 
-    def _start_again(self, number: int, untold: tuple[str, int] | None) -> None:
+    def _start_again(self, number: int, untold: tuple[str, int, int] | None) -> None:
         if not self._is_stopping:
             self._start(number, untold)
 

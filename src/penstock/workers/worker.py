@@ -81,7 +81,7 @@ class Attendant:
 
     def _tell_ready(self, parts: Assembled) -> None:
         models, swaps = served(parts.host.models(), self._url), parts.swaps
-        channel.send(self._end, Ready(models, str(parts.log.path), resident_bytes(), swaps.revision, swaps.failures))
+        channel.send(self._end, Ready(models, parts.log.where, resident_bytes(), swaps.revision, swaps.failures))
 
     def _hear(self) -> None:
         while True:
@@ -186,9 +186,9 @@ class Attendant:
     def _send_beat(self) -> None:
         channel.send(self._end, Beat(self._connections, self._counted(), self._place(), self._taken))
 
-    def _place(self) -> tuple[str, int] | None:
+    def _place(self) -> tuple[str, int, int] | None:
         place = None if self._parts is None else self._parts.log.place
-        return None if place is None else (place.segment, place.at_bytes)
+        return None if place is None else (place.segment, place.at_bytes, place.answered)
 
     def _counted(self) -> list[FamilyState]:
         return [] if self._parts is None else counted(self._parts.registry, self._worker)
@@ -199,8 +199,9 @@ def recount(parts: Assembled, place: Place) -> None:
     measures = Measures(parts.registry)
     try:
         for record in records_after(place):
-            measures.recount(record)
             parts.log.add_recorded(1)
+            if record.seq > place.answered:  # with `async` the answers are told of before the records are written
+                measures.recount(record)
     except SegmentError as error:
         _LOG.warning("the sums lack what the worker before answered last: %s", error)
 

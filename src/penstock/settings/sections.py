@@ -128,6 +128,22 @@ class AuditSettings(msgspec.Struct, frozen=True, kw_only=True):
     segment_bytes: Annotated[
         int, Meta(ge=MIB_BYTES, le=2**40, description="Size at which a segment of the log is closed for a new one.")
     ] = 128 * MIB_BYTES
+    seal_after_s: Annotated[
+        float,
+        Meta(
+            ge=1, le=31_536_000, description="Age at which a segment with records is closed for a new one, to be sealed."
+        ),
+    ] = 3600.0
+    retention_days: Annotated[
+        float, Meta(ge=0.01, le=36_500, description="Sealed records older than this are removed.")
+    ] = 30.0
+    retention_bytes: Annotated[
+        int, Meta(ge=0, le=2**60, description="Of each model, the oldest sealed files above this size are removed.")
+    ] = 10_000_000_000
+    hold: Annotated[
+        tuple[Annotated[str, Meta(pattern=_NAME, title="a model's name")], ...],
+        Meta(description="Models of which no record is removed, however old and however many."),
+    ] = ()
 
 
 class SklearnSettings(msgspec.Struct, frozen=True, kw_only=True):

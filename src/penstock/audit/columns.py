@@ -15,6 +15,7 @@ import msgspec
 import pyarrow as pa
 
 from penstock.audit.record import FellBack, Record, read_record
+from penstock.audit.sealed import is_model
 from penstock.errors import SegmentError
 
 FORMAT: Final = 1
@@ -121,7 +122,7 @@ ENVELOPE_SCHEMA: Final = pa.schema(
 
 
 class Group(msgspec.Struct, frozen=True, order=True):
-    """What goes into one file: the records of a model (empty: of none) that arrived on one day (UTC)."""
+    """What goes into one file: the records of a model (empty: what no version was found for) of one day (UTC)."""
 
     model: str
     day: str
@@ -142,7 +143,9 @@ class Gathering:
             record = _decode(line)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise SegmentError(f"Expected a line that holds an audit record, got something else: {error}") from error
-        group = Group(record.model or "", record.at.date().isoformat())
+        # What was asked for and is not there has no file of its own: anybody can ask for names without end.
+        is_served = record.digest is not None and is_model(record.model)
+        group = Group(record.model or "" if is_served else "", record.at.date().isoformat())
         waiting = self._waiting.setdefault(group, [])
         waiting.append(record)
         self.records += 1
@@ -249,7 +252,7 @@ def _typed_columns(prefix: str, contents: Sequence[msgspec.Raw]) -> Iterator[tup
         # Engines of SQL fold the case of names: of two that differ in it only, the JSON text has the second.
         if array is not None and name.casefold() not in seen:
             seen.add(name.casefold())
-            yield prefix + name, pa.ListArray.from_arrays(starts, array)
+            yield prefix + (name[1:] if name.startswith("$$") else name), pa.ListArray.from_arrays(starts, array)
 
 
 def _flat(row: dict[str, Any]) -> dict[str, Any]:

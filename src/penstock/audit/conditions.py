@@ -38,7 +38,7 @@ class Conditions(msgspec.Struct, frozen=True, kw_only=True):
     def may_be_in(self, file: SealedFile) -> bool:
         """Whether `file` can hold such a record, by what the index says of it."""
         return not (
-            (self.model is not None and file.model != self.model)
+            (self.model is not None and file.model not in (None, self.model))
             or (self.since is not None and file.last_at < self.since)
             or (self.until is not None and file.first_at >= self.until)
             or (self.before is not None and file.first_id >= self.before)

@@ -124,8 +124,13 @@ class Records:
 
 
 def _page(connection: duckdb.DuckDBPyConnection, conditions: Conditions, limit: int) -> tuple[str, list[Any]]:
+    """Which ones first, by few columns; then all columns of these, which are near each other."""
     where, values = conditions.as_sql(_types(connection))
-    return f"SELECT * FROM records WHERE {where} ORDER BY request_id DESC LIMIT {int(limit) + 1}", values
+    which = f"SELECT request_id FROM records WHERE {where} ORDER BY request_id DESC LIMIT {int(limit) + 1}"
+    ids = [id for (id,) in connection.sql(which, params=values).fetchall()]
+    span = "request_id BETWEEN ? AND ? AND request_id IN (SELECT unnest(?))" if ids else "false"
+    given = [ids[-1], ids[0], ids] if ids else []
+    return f"SELECT * FROM records WHERE {span} ORDER BY request_id DESC LIMIT {int(limit) + 1}", given
 
 
 def _only_select(text: str) -> Any:

@@ -57,13 +57,14 @@ class SealedSegment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     head that the next segment of its run follows. `torn_bytes` were cut off its end.
     """
 
-    format: int = FORMAT
+    format: int
     segment: str
     header: Header
     records: int
     first: int | None
     last: int | None
     dropped: int
+    lost: int = 0
     head: str
     size_bytes: int
     sha256: str
@@ -85,8 +86,12 @@ def name_of(segment: str) -> str:
 
 def file_path(model: str | None, day: str, name: str) -> str:
     """Where the records of a model and a day of a segment go, below the audit directory."""
-    folder = model if model is not None and _NAME.fullmatch(model) else _NO_MODEL
-    return f"{SEALED}/{folder}/{day}/{name}{PARQUET}"
+    return f"{SEALED}/{_NO_MODEL if model is None else model}/{day}/{name}{PARQUET}"
+
+
+def is_model(name: str | None) -> bool:
+    """Whether `name` is of the form of a model's, and so of a folder's."""
+    return name is not None and _NAME.fullmatch(name) is not None
 
 
 def entry_path(directory: Path, name: str) -> Path:

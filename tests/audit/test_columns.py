@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from penstock.audit import Record, read_record, tag
 from penstock.audit.columns import ENVELOPE_SCHEMA, Gathering, Source, joined, lines_of, records_of, table_of
-from penstock.audit.record import write_record
+from penstock.audit.record import line_of as numbered_line
 from penstock.audit.sealed import committed_lines
 from penstock.errors import SegmentError
 from records import answered, odd_ones, write
@@ -22,15 +22,14 @@ OURS = Source(0, "run")
 
 def line_of(record: Record) -> bytes:
     """The line of a record, as a segment has it."""
-    buffer = bytearray()
-    write_record(record, 7, buffer)
-    return bytes(buffer)
+    return numbered_line(record, 7)
 
 
 def test_every_record_comes_back(tmp_path: Path) -> None:
-    """Each record, however odd, is read from the table as it is read from the segment, to the last bit."""
+    """Each record, however odd, is read from the table as it is read from the segment, to the last byte."""
     lines = list(committed_lines(write(tmp_path, odd_ones())))
     table = table_of(lines, OURS)
+    assert sorted(lines) == sorted(lines_of(table))
     there = {record.request_id: repr(record) for record in records_of(table)}
     assert {record.request_id: repr(record) for record in map(read_record, lines)} == there
 
@@ -38,7 +37,9 @@ def test_every_record_comes_back(tmp_path: Path) -> None:
 def test_every_field_of_a_record_has_a_column() -> None:
     """A field that `Record` gets must get its place in the sealed schema."""
     renamed = {"at": "arrived_at"}
-    split = {"fallback": "fallback_kind"}
+    split = {"fallback": "fallback_kind"} | dict.fromkeys(
+        ("input", "raw", "outputs", "decision", "violations", "commitment", "salt"), "payload"
+    )
     wanted = {renamed.get(name, split.get(name, name)) for name in msgspec.structs.asdict(answered(1))}
     assert set() == wanted - set(ENVELOPE_SCHEMA.names)
 
@@ -70,7 +71,7 @@ def test_a_column_that_changes_its_type_is_text() -> None:
 def test_names_that_differ_in_case_only() -> None:
     """SQL folds the case of names, so one of two such fields has the column; the JSON text has both."""
     table = table_of([line_of(answered(1, input=[{"Age": 1, "age": 2}]))], OURS)
-    assert ([1], '[{"Age":1,"age":2}]') == (table["feature_Age"][0].as_py(), table["input"][0].as_py())
+    assert ([1], True) == (table["feature_Age"][0].as_py(), '[{"Age":1,"age":2}]' in table["payload"][0].as_py())
     assert "feature_age" not in table.column_names
 
 

@@ -32,8 +32,8 @@ def audit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         (Conditions(), 127),
         (Conditions(request_id="0190-00000150"), 1),
-        (Conditions(client_id="call-210"), 1),
-        (Conditions(key="customer-3"), 13),
+        (Conditions(client_id=("call-210", "hmac:0")), 1),
+        (Conditions(key=("customer-3",)), 13),
         (Conditions(model="churn", version=2), 62),
         (Conditions(model="../../x"), 1),
         (Conditions(principal="ana"), 1),

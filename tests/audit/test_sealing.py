@@ -12,6 +12,7 @@ import msgspec
 import pyarrow.parquet as pq
 import pytest
 
+from crashes import Crash, crash_at, steps_of
 from penstock.audit import AuditLog
 from penstock.audit.columns import records_of
 from penstock.audit.conditions import Conditions
@@ -21,21 +22,6 @@ from penstock.audit.seal import Sealer, digest_of
 from penstock.audit.sealed import SealedFile, read_index
 from penstock.errors import SegmentError
 from records import AT, answered, odd_ones, write
-
-
-class Crash(BaseException):
-    """What a `kill -9` is to the code: nothing after it runs, and nothing catches it."""
-
-
-def crash_at(step: int) -> Callable[[str], None]:
-    """A hook that ends everything at the `step`th step."""
-    left = iter(range(step))
-
-    def hook(what: str) -> None:
-        if next(left, None) is None:
-            raise Crash(what)
-
-    return hook
 
 
 def ids(audit: Path) -> Counter[str]:
@@ -78,13 +64,6 @@ def test_the_index_says_what_is_where(tmp_path: Path) -> None:
         said = pq.read_metadata(tmp_path / file.path).metadata
         assert (first.head, first.segment) == (said[b"penstock.head"].decode(), said[b"penstock.segment"].decode())
         assert pq.read_metadata(tmp_path / file.path).row_group(0).column(0).compression == "ZSTD"
-
-
-def steps_of(tmp_path: Path, work: Callable[[Path, Callable[[str], None]], object]) -> int:
-    """How many steps `work` has."""
-    told: list[str] = []
-    work(tmp_path, told.append)
-    return len(told)
 
 
 def seal(audit: Path, step: Callable[[str], None]) -> object:

@@ -344,6 +344,10 @@ def test_the_document(client: httpx.Client) -> None:
         ("PUT", CHAMPION, {"version": 1}, "MoveAnswer"),
         ("POST", "/v1/apply", {"declared": "models: {iris: {lazy: true}}", "dry_run": True}, "ApplyAnswer"),
         ("POST", "/v1/gc", {"dry_run": True}, "GarbageAnswer"),
+        ("POST", "/v1/audit/seal", {}, "SealAnswer"),
+        ("POST", "/v1/audit/erase", {"keys": ["anna"]}, "EraseAnswer"),
+        ("GET", "/v1/audit/records", None, "RecordsAnswer"),
+        ("GET", "/v1/audit/query?sql=SELECT+1+AS+one", None, "RowsAnswer"),
         ("GET", "/health", None, "HealthAnswer"),
         ("GET", "/v1/models/nobody", None, "ControlErrorBody"),
     ],
@@ -407,7 +411,8 @@ def test_the_docs_page(client: httpx.Client) -> None:
         assert f"<code>{path}</code>" in response.text
     assert "default-src 'none'" in response.headers["content-security-policy"]
     tried = {found["data-path"] for _, found in tags if found.get("class") == "try"}
-    assert {"/v1/models", "/v1/apply", "/v1/gc", "/health"} == tried
+    log = {f"/v1/audit/{name}" for name in ("records", "query", "seal", "erase")}
+    assert {"/v1/models", "/v1/apply", "/v1/gc", "/health", *log} == tried
 
 
 def kinds(root: type[PenstockError]) -> Iterator[type[PenstockError]]:

@@ -1,7 +1,8 @@
 """The one place of the sealed schema: lines of records to an Arrow table, and back. Home of pyarrow's types here.
 
-A row is a record: its envelope in typed columns, what it holds as the JSON text of the line (lossless), and beside
-that typed lists, one element for each row of the call: `feature_<name>` and `prediction_<member>`.
+A row is a record: its envelope in typed columns, its line in two texts of JSON (`envelope`, `payload`: lossless, so
+the chain can be proven from them), and typed lists with an element for each row of the call: `feature_<name>`,
+`prediction_<member>`. Of an erased record all that was in the payload is null.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any, Final
 import msgspec
 import pyarrow as pa
 
+from penstock.audit.commitment import is_blank, parted
 from penstock.audit.record import FellBack, Record, read_record
 from penstock.audit.sealed import is_model
 from penstock.errors import SegmentError
@@ -34,7 +36,7 @@ class Source(msgspec.Struct, frozen=True):
 
 
 class _Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """A `Record` whose contents stay as they are written."""
+    """What of a `Record` has a column of its own."""
 
     seq: int
     kind: str
@@ -51,11 +53,8 @@ class _Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     arm: str | None = None
     code: str = "ok"
     input: msgspec.Raw = _NOTHING
-    raw: msgspec.Raw = _NOTHING
     undeclared: int = 0
     outputs: msgspec.Raw = _NOTHING
-    decision: msgspec.Raw = _NOTHING
-    violations: msgspec.Raw = _NOTHING
     body_bytes: int | None = None
     body_sha256: str | None = None
     rows: int = 0
@@ -73,15 +72,10 @@ _decode_contents = msgspec.json.Decoder().decode
 
 _WORD: Final = pa.dictionary(pa.int32(), pa.string())
 _TEXT: Final = pa.string()
-_CONTENTS: Final = ("input", "raw", "outputs", "decision", "violations")
 
 
 def _plain(name: str) -> Callable[[_Line], Any]:
     return lambda line: getattr(line, name)
-
-
-def _text(name: str) -> Callable[[_Line], bytes | None]:
-    return lambda line: bytes(getattr(line, name)) or None
 
 
 # Column, Arrow type, and what it is of a line; in the order of the files. `worker` and `run` come before them.
@@ -113,10 +107,16 @@ _ENVELOPE: Final[tuple[tuple[str, pa.DataType, Callable[[_Line], Any]], ...]] = 
     ("undeclared", pa.int64(), _plain("undeclared")),
     ("body_bytes", pa.int64(), _plain("body_bytes")),
     ("body_sha256", _TEXT, _plain("body_sha256")),
-    *((name, _TEXT, _text(name)) for name in _CONTENTS),
 )
 ENVELOPE_SCHEMA: Final = pa.schema(
-    [("worker", pa.int32()), ("run", _WORD), *((name, kind) for name, kind, _ in _ENVELOPE)]
+    [
+        ("worker", pa.int32()),
+        ("run", _WORD),
+        *((name, kind) for name, kind, _ in _ENVELOPE),
+        ("ends_write", pa.bool_()),
+        ("envelope", _TEXT),
+        ("payload", _TEXT),
+    ]
 )
 """The columns that every sealed file has; the typed lists follow, those that its records have values for."""
 
@@ -128,16 +128,24 @@ class Group(msgspec.Struct, frozen=True, order=True):
     day: str
 
 
+class _Taken(msgspec.Struct, frozen=True, gc=False):
+    """A line, and what it says. `ends_write`: a commit line follows it."""
+
+    record: _Line
+    line: bytes
+    ends_write: bool
+
+
 class Gathering:
     """Takes the lines of one segment, and gives a table for each group of them. Not thread-safe."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
-        self._waiting: dict[Group, list[_Line]] = {}
+        self._waiting: dict[Group, list[_Taken]] = {}
         self._tables: dict[Group, list[pa.Table]] = {}
         self.records = 0
 
-    def take(self, line: bytes) -> None:
+    def take(self, line: bytes, *, ends_write: bool = False) -> None:
         """One committed line of a record. Raises SegmentError for any other."""
         try:
             record = _decode(line)
@@ -147,7 +155,7 @@ class Gathering:
         is_served = record.digest is not None and is_model(record.model)
         group = Group(record.model or "" if is_served else "", record.at.date().isoformat())
         waiting = self._waiting.setdefault(group, [])
-        waiting.append(record)
+        waiting.append(_Taken(record, line, ends_write))
         self.records += 1
         if len(waiting) >= _CHUNK_RECORDS:
             self._settle(group)
@@ -159,9 +167,9 @@ class Gathering:
             yield group, joined(self._tables.pop(group))
 
     def _settle(self, group: Group) -> None:
-        lines = self._waiting[group]
-        if lines:
-            self._tables.setdefault(group, []).append(_table(lines, self._source))
+        taken = self._waiting[group]
+        if taken:
+            self._tables.setdefault(group, []).append(_table(taken, self._source))
             self._waiting[group] = []
 
 
@@ -193,41 +201,47 @@ def records_of(table: pa.Table) -> Iterator[Record]:
 
 
 def lines_of(table: pa.Table) -> Iterator[bytes]:
-    """The line of each record of a table; its members may stand in another order than they were written in."""
+    """The line of each record of a table, to the byte; erased, it ends behind the commitment."""
+    for line, _ in written(table):
+        yield line
+
+
+def written(table: pa.Table) -> Iterator[tuple[bytes, bool]]:
+    """The same, with whether a commit line followed it."""
     missing = set(ENVELOPE_SCHEMA.names) - set(table.column_names)
     if missing:
         raise SegmentError(f"Expected a table of audit records, got one without {', '.join(sorted(missing))}")
-    for batch in table.select([name for name, _, _ in _ENVELOPE]).to_batches(_CHUNK_RECORDS):
-        for row in batch.to_pylist():
-            yield _encode(_line_of(row))
+    for batch in table.select(["envelope", "payload", "ends_write"]).to_batches(_CHUNK_RECORDS):
+        for envelope, payload, ends in zip(*(batch.column(at).to_pylist() for at in range(3)), strict=True):
+            text = envelope if payload is None else f"{envelope[:-1]},{payload[1:]}"
+            yield text.encode() + b"\n", ends
 
 
-def _line_of(row: dict[str, Any]) -> _Line:
-    row["at"] = row.pop("arrived_at")
-    asked, kind = row.pop("version_asked"), row.pop("fallback_kind")
-    code, version = row.pop("fallback_code"), row.pop("fallback_version")
-    given = {name: value for name, value in row.items() if value is not None}
-    given |= {name: msgspec.Raw(given[name].encode()) for name in _CONTENTS if name in given}
-    if asked is not None:
-        given["version"] = asked
-    if kind is not None:
-        given["fallback"] = FellBack(kind, code, version)
-    return _Line(**given)
+def _texts(line: bytes) -> tuple[bytes, bytes | None]:
+    """Envelope and payload of a line, each as an object of JSON."""
+    head, tail = parted(line)
+    if tail is None:
+        return head[:-1], None
+    return head + b"}", None if is_blank(tail) else b"{" + tail[1:]
 
 
-def _table(lines: Sequence[_Line], source: Source) -> pa.Table:
-    count = len(lines)
+def _table(taken: Sequence[_Taken], source: Source) -> pa.Table:
+    count = len(taken)
+    records = [each.record for each in taken]
     arrays = [pa.repeat(pa.scalar(source.worker, pa.int32()), count)]
     arrays.append(pa.array([source.run] * count, pa.string()).dictionary_encode())
     for _, kind, of in _ENVELOPE:
-        values = [of(line) for line in lines]
+        values = [of(record) for record in records]
         is_word = pa.types.is_dictionary(kind)
         arrays.append(pa.array(values, _TEXT).dictionary_encode() if is_word else pa.array(values, kind))
-    envelope = pa.table(arrays, schema=ENVELOPE_SCHEMA)
+    arrays.append(pa.array([each.ends_write for each in taken], pa.bool_()))
+    texts = [_texts(each.line) for each in taken]
+    arrays += [pa.array([envelope for envelope, _ in texts], _TEXT), pa.array([payload for _, payload in texts], _TEXT)]
+    table = pa.table(arrays, schema=ENVELOPE_SCHEMA)
     for prefix, name in ((FEATURE, "input"), (PREDICTION, "outputs")):
-        for column, array in _typed_columns(prefix, [getattr(line, name) for line in lines]):
-            envelope = envelope.append_column(column, array)
-    return envelope
+        for column, array in _typed_columns(prefix, [getattr(record, name) for record in records]):
+            table = table.append_column(column, array)
+    return table
 
 
 def _typed_columns(prefix: str, contents: Sequence[msgspec.Raw]) -> Iterator[tuple[str, pa.Array]]:

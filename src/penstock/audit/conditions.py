@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
+from penstock.audit.pseudonyms import KEY_FILE, Pseudonyms, open_pseudonyms
 from penstock.audit.sealed import SealedFile
 from penstock.errors import QueryRefused
 
-_KINDS: Final = frozenset({"prediction", "refusal", "failure"})
+_KINDS: Final = frozenset({"prediction", "refusal", "failure", "feedback"})
 
 
 class Conditions(msgspec.Struct, frozen=True, kw_only=True):
     """All of them must hold; None asks for nothing.
 
-    - `request_id`, `client_id`, `key`, `principal`, `model`, `version` as in the record.
+    - `request_id`, `principal`, `model`, `version` as in the record; `key`, `client_id` as one of these texts.
     - `since` (inclusive) and `until` (exclusive): when the call arrived; aware.
     - `outcome`: a kind (`prediction`, `refusal`, `failure`) or a code (`ok`, `schema_violation`).
     - `where`: pairs of a field of the schema and a value as text (empty: missing), true of a row of the call.
@@ -24,8 +26,8 @@ class Conditions(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     request_id: str | None = None
-    client_id: str | None = None
-    key: str | None = None
+    client_id: tuple[str, ...] | None = None
+    key: tuple[str, ...] | None = None
     principal: str | None = None
     model: str | None = None
     version: int | None = None
@@ -47,8 +49,8 @@ class Conditions(msgspec.Struct, frozen=True, kw_only=True):
 
     def may_be(self, line: bytes) -> bool:
         """Whether the record in `line` can be one: a search for bytes, which spares decoding it."""
-        texts = (self.request_id, self.client_id, self.key, self.model)
-        return all(_spelled(text) in line for text in texts if text is not None)
+        wanted = (_one(self.request_id), self.client_id, self.key, _one(self.model))
+        return all(any(_spelled(text) in line for text in texts) for texts in wanted if texts is not None)
 
     def as_sql(self, types: dict[str, str]) -> tuple[str, list[Any]]:
         """The condition and its parameters, for a table with columns of these types. Raises QueryRefused for a field
@@ -58,8 +60,8 @@ class Conditions(msgspec.Struct, frozen=True, kw_only=True):
         values: list[Any] = []
         for sql, value in (
             ("request_id = ?", self.request_id),
-            ("client_id = ?", self.client_id),
-            ("key = ?", self.key),
+            ("list_contains(?, client_id)", self.client_id),
+            ("list_contains(?, key)", self.key),
             ("principal = ?", self.principal),
             ("model = ?", self.model),
             ("version = ?", self.version),
@@ -70,7 +72,7 @@ class Conditions(msgspec.Struct, frozen=True, kw_only=True):
         ):
             if value is not None:
                 parts.append(sql)
-                values.append(value)
+                values.append(list(value) if isinstance(value, tuple) else value)
         for name, value in self.where:
             sql, given = _of_a_row(name, value, types)
             parts.append(sql)
@@ -89,9 +91,28 @@ def _of_a_row(name: str, value: str, types: dict[str, str]) -> tuple[str, list[s
     return f"list_contains({quoted}, CAST(? AS {kind}))", [value]
 
 
+def key_texts(home: Path, key: str | None) -> tuple[str, ...] | None:
+    """How the key of an entity may stand in a record: in clear, or as its pseudonym."""
+    return None if key is None else (key, *(each.of_key(key) for each in _pseudonyms(home)))
+
+
+def client_id_texts(home: Path, client_id: str) -> tuple[str, ...]:
+    """How a caller's id may stand in a record: in clear, or as its pseudonym."""
+    return (client_id, *(each.of_client_id(client_id) for each in _pseudonyms(home)))
+
+
+def _pseudonyms(home: Path) -> tuple[Pseudonyms, ...]:
+    """Those of the home, if it has any: asking makes no key file."""
+    return (open_pseudonyms(home),) if (home / KEY_FILE).exists() else ()
+
+
 def quoted_name(name: str) -> str:
     """`name` as an identifier of SQL, whatever is in it."""
     return '"' + name.replace('"', '""') + '"'
+
+
+def _one(text: str | None) -> tuple[str, ...] | None:
+    return None if text is None else (text,)
 
 
 def _spelled(text: str) -> bytes:

@@ -167,10 +167,11 @@ def _make_views(connection: duckdb.DuckDBPyConnection, files: list[str], live: p
     connection.execute("SET TimeZone = 'UTC'")
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
-    connection.execute(f"CREATE VIEW records AS {sealed}SELECT * FROM {_LIVE}")
+    parts = "".join(f", payload ->> '$.{name}' AS {name}" for name in ("input", "raw", "outputs", "violations"))
+    connection.execute(f"CREATE VIEW records AS SELECT *{parts} FROM ({sealed}SELECT * FROM {_LIVE})")
     typed = [quoted_name(name) for name in _types(connection) if name.startswith((FEATURE, PREDICTION))]
     lists = "".join(f", unnest({name}) AS {name}" for name in typed)
-    left_out = ", ".join(["rows", "input", "raw", "outputs", *typed])
+    left_out = ", ".join(["rows", "input", "raw", "outputs", "envelope", "payload", "ends_write", *typed])
     connection.execute(
         f"CREATE VIEW predictions AS SELECT * EXCLUDE ({left_out}), unnest(range(rows)) AS row{lists} "
         "FROM records WHERE rows > 0"

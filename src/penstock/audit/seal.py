@@ -28,10 +28,11 @@ from penstock.audit.sealed import FORMAT as INDEX_FORMAT
 from penstock.audit.sealed import (
     PARQUET,
     PARTIAL,
+    REWRITTEN,
     SEALED,
     SealedFile,
     SealedSegment,
-    committed_lines,
+    committed_writes,
     file_path,
     fsync_directory,
     make_directory,
@@ -41,6 +42,7 @@ from penstock.audit.sealed import (
     segments,
     write_entry,
 )
+from penstock.audit.segment import Commit, parse_commit
 from penstock.errors import SegmentError
 
 _ROW_GROUP: Final = 20_000
@@ -102,19 +104,17 @@ class Sealer:
         return done
 
     def tidy(self) -> None:
-        """Take away what a crash left: partial files, files whose segment is there yet, files and segments that are
-        gone by the index. A file that neither a segment nor the index explains is left alone.
+        """Take away what a crash left: partial files, files that the entry of their segment does not name, or that have
+        none yet, and segments that are sealed. A file that neither a segment nor the index explains is left alone.
         """
         index = read_index(self._directory)
         counted = {file.path for entry in index for file in entry.files if file.gone is None}
-        gone = {file.path for entry in index for file in entry.files if file.gone is not None}
         known = {entry.segment for entry in index}
         found = {relative(self._directory, path): path for path in segments(self._directory)}
-        again = {name_of(segment) for segment in found if segment not in known}
+        explained = {entry.name for entry in index} | {name_of(segment) for segment in found}
         for path in sorted((self._directory / SEALED).rglob("*")):
-            name = relative(self._directory, path)
-            is_left = path.suffix == PARQUET and name not in counted and (name in gone or path.stem in again)
-            if path.suffix == PARTIAL or is_left:
+            is_ours = path.suffix == PARQUET and path.stem.partition(REWRITTEN)[0] in explained
+            if path.suffix == PARTIAL or (is_ours and relative(self._directory, path) not in counted):
                 self._remove(path)
         for segment, path in found.items():
             if segment in known and self._is_passed(segment):
@@ -141,8 +141,12 @@ class Sealer:
         if header is None or head is None:
             raise SegmentError("it has no header")
         gathering = Gathering(Source(header.worker, header.run))
-        for line in committed_lines(path):
-            gathering.take(line)
+        words: list[Commit] = []
+        for lines, commit_line in committed_writes(path):
+            for place, line in enumerate(lines, start=1):
+                gathering.take(line, ends_write=place == len(lines))
+            if not lines or b'"dropped":' in commit_line or b'"lost":' in commit_line:
+                words += [commit] if (commit := parse_commit(commit_line)) is not None else []
         if gathering.records != report.records:
             raise SegmentError(f"expected its {report.records} records, read {gathering.records}")
         entry = SealedSegment(
@@ -152,12 +156,14 @@ class Sealer:
             records=report.records,
             first=report.first,
             last=report.last,
+            next=report.next,
             dropped=report.dropped,
             lost=report.lost,
             head=head,
             size_bytes=report.good_bytes,
             sha256=sha256,
             torn_bytes=report.torn_bytes,
+            words=tuple(words),
             sealed_at=datetime.fromtimestamp(self._clock(), UTC),
         )
         files = tuple(self._file(entry, group, table) for group, table in gathering.tables())

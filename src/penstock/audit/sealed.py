@@ -15,13 +15,16 @@ from typing import Final
 
 import msgspec
 
-from penstock.audit.segment import SUFFIX, Header
+from penstock.audit.segment import SUFFIX, Commit, Header
 from penstock.errors import SegmentError
 
 SEALED: Final = "sealed"
 INDEX: Final = "_index"
 PARTIAL: Final = ".partial"
 PARQUET: Final = ".parquet"
+REWRITTEN: Final = "~"
+"""Before the number of a rewriting, in the name of a file that was written anew (`erase_sealed.py`)."""
+
 FORMAT: Final = 1
 _NO_MODEL: Final = "_none"
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -53,8 +56,10 @@ class SealedFile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class SealedSegment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One segment that is sealed: what `verify` said of it, and the files that have its records.
 
-    `segment` is its path below the audit directory, `sha256` of its `size_bytes` of whole writes; `head` is the chain
+    `segment` is its path below the audit directory, `sha256` of its `size_bytes` of whole writes; `next` is the number
+    that comes next; `head` the chain
     head that the next segment of its run follows. `torn_bytes` were cut off its end.
+    `words` are the commit lines of writes without records, or after missing ones: the others follow from the records.
     """
 
     format: int
@@ -63,6 +68,7 @@ class SealedSegment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     records: int
     first: int | None
     last: int | None
+    next: int
     dropped: int
     lost: int = 0
     head: str
@@ -70,6 +76,7 @@ class SealedSegment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     sha256: str
     torn_bytes: int = 0
     sealed_at: datetime
+    words: tuple[Commit, ...] = ()
     files: tuple[SealedFile, ...] = ()
 
     @property
@@ -181,16 +188,16 @@ def snapshot(directory: Path) -> Snapshot:
     return Snapshot(directory, sealed, [path for path in found if relative(directory, path) not in known])
 
 
-def committed_lines(path: Path) -> Iterator[bytes]:
-    """The lines of the records of all whole writes of a segment, unproven (`verify` does that). Raises SegmentError;
-    FileNotFoundError if it was sealed and removed meanwhile.
+def committed_writes(path: Path) -> Iterator[tuple[list[bytes], bytes]]:
+    """The lines of the records of each whole write of a segment, and its commit line; unproven (`verify` does that).
+    Raises SegmentError; FileNotFoundError if it was sealed and removed meanwhile.
     """
     pending: list[bytes] = []
     try:
         with path.open("rb") as file:
             for line in file:
                 if line.startswith(b'{"commit":'):
-                    yield from pending
+                    yield pending, line
                     pending = []
                 elif not line.startswith(b'{"header":'):
                     pending.append(line)
@@ -198,3 +205,9 @@ def committed_lines(path: Path) -> Iterator[bytes]:
         raise
     except OSError as error:
         raise SegmentError(f"Expected a readable audit segment at {path}, but: {error.strerror}") from error
+
+
+def committed_lines(path: Path) -> Iterator[bytes]:
+    """The lines of all records, as `committed_writes` has them."""
+    for lines, _ in committed_writes(path):
+        yield from lines

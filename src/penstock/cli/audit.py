@@ -1,4 +1,4 @@
-"""`audit`: the log, read: `query`, `show`, `verify`, `export`."""
+"""`audit`: the log, read: `query`, `show`, `export`, `verify`, `seal`, `erase`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
+from rich.markup import escape
 
-from penstock.cli.asking import Config, Json
+from penstock.cli.asking import Asked, Config, Home, Json, Url, by
 from penstock.cli.records import COLUMNS, line_of, print_record
 from penstock.cli.screen import console, print_json, print_table, progress
 from penstock.cli.times import moment
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="The record of every answer: search it, prove it, take it elsewhere.")
 
-Home = Annotated[str | None, typer.Option(help="Where data live. [default: ./penstock-home]")]
 Id = Annotated[str | None, typer.Option("--id", help="A request id, ours or the caller's.")]
 Key = Annotated[str | None, typer.Option(help="The key of the entity.")]
 Principal = Annotated[str | None, typer.Option(help="Who asked.")]
@@ -62,7 +62,15 @@ def query(
     `penstock audit query "SELECT model, count(*) FROM records GROUP BY model"`
     """
     conditions = _conditions(
-        since, until, where, key=key, principal=principal, model=model, version=version, outcome=outcome, before=before
+        since,
+        until,
+        where,
+        key=_key(key, home, config),
+        principal=principal,
+        model=model,
+        version=version,
+        outcome=outcome,
+        before=before,
     )
     with progress(quiet=json) as step:
         step("reading")
@@ -75,7 +83,7 @@ def query(
             found = records.sql(sql, limit)
             _print_rows(found.table.to_pylist(), found.table.column_names, has_more=found.has_more, as_json=json)
             return
-        found = _found(records, conditions, id, limit)
+        found = _found(records, conditions, id, limit=limit, home=_directory(home, config).parent)
     page = list(records_of(found.table))
     following = page[-1].request_id if found.has_more else None
     if json:
@@ -106,12 +114,13 @@ def show(
         from penstock.audit.columns import records_of
         from penstock.audit.conditions import Conditions
 
-        table = _found(records, Conditions(), id, _SAME_ID).table
+        place = _directory(home, config).parent
+        table = _found(records, Conditions(), id, limit=_SAME_ID, home=place).table
     found = list(records_of(table))
     if json:
         print_json(_as_written(table))
     elif rows and found:
-        print_json(found[0].input)
+        print_json(next((one for one in found if one.kind != "feedback"), found[0]).input)
     elif not found:
         console().print(f"no record has the id {id}", markup=False)
     else:
@@ -144,7 +153,14 @@ def export(
     Example: `penstock audit export churn.parquet --model churn --since "7d ago" --rows`
     """
     conditions = _conditions(
-        since, until, where, key=key, principal=principal, model=model, version=version, outcome=outcome
+        since,
+        until,
+        where,
+        key=_key(key, home, config),
+        principal=principal,
+        model=model,
+        version=version,
+        outcome=outcome,
     )
     with progress(quiet=False) as step:
         step("writing")
@@ -157,38 +173,82 @@ def export(
 
 @app.command()
 def verify(*, home: Home = None, config: Config = None, json: Json = False) -> None:
-    """Prove that all segments are what was written, from the first byte to the last, and that none is missing. Exits 1
-    naming what is broken. Example: `penstock audit verify`
+    """Prove that all segments and sealed files are what was written, and that none is missing. Exits 1 naming what is
+    broken. Example: `penstock audit verify`
     """
-    from penstock.audit.chain import broken_links
-    from penstock.audit.chain import verify as verified
-    from penstock.audit.sealed import segments
+    from penstock.audit.proof import prove
 
-    directory = _directory(home, config)
     with progress(quiet=json) as step:
-        reports = []
-        for path in segments(directory):
-            step(path.name)
-            reports.append(verified(path))
-    problems = [f"{report.path.name}: {report.broken}" for report in reports if report.broken is not None]
-    problems += broken_links(reports)
-    told = {
-        "segments": len(reports),
-        "records": sum(report.records for report in reports),
-        "dropped": sum(report.dropped for report in reports),
-        "torn_bytes": sum(report.torn_bytes for report in reports),
-        "problems": problems,
-    }
+        proof = prove(_directory(home, config), step)
     if json:
-        print_json(told)
+        print_json(proof)
     else:
-        for problem in problems:
-            console().print(f"[bold red]broken[/]: {problem}")
+        for problem in proof.problems:
+            console().print(f"[bold red]broken[/]: {escape(problem)}")
         console().print(
-            f"{told['records']:,} records in {told['segments']} segments; {told['dropped']:,} could not be written, "
-            f"{told['torn_bytes']:,} bytes are torn"
+            f"{proof.records:,} records in {proof.segments} segments ({proof.sealed} of them sealed); "
+            f"{proof.dropped:,} could not be written, {proof.lost:,} were lost by a kill, "
+            f"{proof.gone:,} are gone by retention"
         )
-    if problems:
+    if proof.problems:
+        raise typer.Exit(1)
+
+
+@app.command()
+def seal(*, home: Home = None, url: Url = None, config: Config = None, json: Json = False) -> None:
+    """Seal the segments that no worker writes into Parquet files now, and remove what retention lets go. A server does
+    so by itself. Example: `penstock audit seal`
+    """
+    with progress(quiet=json) as step, Asked(home, url, config).operations() as operations:
+        step("sealing")
+        answer = operations.seal(by(None))
+    if json:
+        print_json(answer)
+        return
+    screen = console()
+    for removed in answer.removed:
+        screen.print(f"removed {removed.path} with {removed.records:,} records: {removed.why}", markup=False)
+    for problem in answer.problems:
+        screen.print(f"[bold red]not sealed[/]: {escape(problem)}")
+    screen.print(
+        f"{answer.records:,} records of {answer.segments} segments are sealed, in {answer.files} files"
+        if answer.segments
+        else "nothing to seal"
+    )
+    if answer.problems:
+        raise typer.Exit(1)
+
+
+@app.command()
+def erase(
+    *,
+    id: Annotated[list[str] | None, typer.Option("--id", help="A request id of ours; may be repeated.")] = None,
+    key: Annotated[list[str] | None, typer.Option(help="The key of an entity, in clear; may be repeated.")] = None,
+    home: Home = None,
+    url: Url = None,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Take what was asked and answered out of the log for good, by law; that there was a call stays, and the log still
+    verifies. Exits 1 while a worker writes a segment that holds such records.
+
+    Example: `penstock audit erase --key customer-17`
+    """
+    if not id and not key:
+        raise typer.BadParameter("give an --id or a --key", param_hint="--id")
+    from penstock.audit.erase import Wanted
+
+    wanted = Wanted(frozenset(id or ()), frozenset(key or ()))
+    with progress(quiet=json) as step, Asked(home, url, config).operations() as operations:
+        step("erasing")
+        answer = operations.erase(wanted, by(None))
+    if json:
+        print_json(answer)
+    else:
+        console().print(f"the payloads of {answer.records:,} records are erased")
+        for segment in answer.busy:
+            console().print(f"{segment} is being written and holds such records: ask again later", markup=False)
+    if answer.busy:
         raise typer.Exit(1)
 
 
@@ -229,12 +289,20 @@ def _moment(text: str | None, option: str) -> datetime | None:
         raise typer.BadParameter(str(error), param_hint=option) from error
 
 
-def _found(records: Records, conditions: Conditions, id: str | None, limit: int) -> Found:
+def _key(key: str | None, home: str | None, config: Path | None) -> tuple[str, ...] | None:
+    from penstock.audit.conditions import key_texts
+
+    return None if key is None else key_texts(_directory(home, config).parent, key)
+
+
+def _found(records: Records, conditions: Conditions, id: str | None, *, limit: int, home: Path) -> Found:
     """The newest that there are; an id is ours, or else a caller's."""
+    from penstock.audit.conditions import client_id_texts
+
     found = records.page(msgspec.structs.replace(conditions, request_id=id), limit)
     if id is None or len(found.table):
         return found
-    return records.page(msgspec.structs.replace(conditions, client_id=id), limit)
+    return records.page(msgspec.structs.replace(conditions, client_id=client_id_texts(home, id)), limit)
 
 
 def _as_written(table: Any) -> list[msgspec.Raw]:

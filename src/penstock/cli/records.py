@@ -48,7 +48,8 @@ def print_record(record: Record, home: Path) -> None:
     envelope = msgspec.to_builtins(record)
     contents = {name: envelope.pop(name, None) for name in ("input", "raw", "outputs", "decision", "violations")}
     print_table("", [(name, value) for name, value in envelope.items() if value not in (None, "")], columns=("", ""))
-    for title, rows in (("what was sent", contents["raw"]), ("what the model got", contents["input"])):
+    got = "what came true" if record.kind == "feedback" else "what the model got"
+    for title, rows in (("what was sent", contents["raw"]), (got, contents["input"])):
         if rows:
             _print_objects(title, rows)
     if contents["outputs"]:
@@ -74,12 +75,12 @@ def _print_again(record: Record, home: Path) -> None:
     """How to compute the answer again, where there is one."""
     if not record.outputs or not record.input or not isinstance(record.version, int) or record.model is None:
         return
+    from penstock.audit.tags import Masked
     from penstock.routing import read_wanted
 
     screen = console()
     screen.print(f"[bold]again[/]: version {record.version} of {record.model}, content digest {record.digest}")
-    lines = msgspec.json.encode(record.input)
-    if b'"$masked":' in lines or b'{"pii":' in lines:
+    if any(isinstance(value, Masked) for row in record.input if isinstance(row, dict) for value in row.values()):
         screen.print("  a field of the row is personal and was masked: put its value in its place")
     path = read_wanted(home).paths.get(record.model, {}).get(record.version)
     where = str(path) if path is not None else "BUNDLE"

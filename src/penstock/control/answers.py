@@ -116,3 +116,29 @@ class GarbageAnswer(msgspec.Struct, frozen=True, kw_only=True):
     files: list[str]
     freed_bytes: int
     is_dry: bool
+
+
+class RemovedFile(msgspec.Struct, frozen=True, kw_only=True):
+    """Sealed records that retention let go: the file, below the audit directory, and why."""
+
+    path: str
+    records: int
+    why: str
+
+
+class SealAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What was sealed of the log, and what was removed; `problems` names the segments that stay, and why."""
+
+    segments: int
+    records: int
+    files: int
+    torn_bytes: int = 0
+    removed: list[RemovedFile] = []
+    problems: list[str] = []
+
+
+class EraseAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """Of how many records the payload was erased; `busy` segments hold more, and are being written: ask again later."""
+
+    records: int
+    busy: list[str] = []

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from penstock.audit.readers import Readers
 from penstock.bundle.outputs import OutputSpec
 from penstock.control.control import Control
 from penstock.control.garbage import KeepRule
@@ -18,6 +19,7 @@ from penstock.control.repository import Repository
 from penstock.control.sql_store import SqlStore
 from penstock.controller.convergence import Convergence, Node
 from penstock.controller.local import LocalOperations
+from penstock.controller.sealing import Sealing
 from penstock.controller.shelf import Shelf
 from penstock.controller.upkeep import Upkeep
 from penstock.errors import SettingsError
@@ -36,6 +38,7 @@ class Plane(msgspec.Struct, frozen=True):
     operations: LocalOperations
     store: SqlStore
     repository: Repository
+    sealing: Sealing
 
 
 @contextlib.contextmanager
@@ -66,9 +69,10 @@ def control_plane(
             shelf.on_change = convergence.wake
         models = settings.models
         rule = KeepRule(last=models.keep_last, days=models.keep_days, loaded=models.kept)
-        upkeep = Upkeep(control, store, repository, home=home, rule=rule)
+        sealing = Sealing(home, settings.audit, Readers(home / "audit").has_passed)
+        upkeep = Upkeep(control, store, repository, home=home, rule=rule, sealing=sealing)
         operations = LocalOperations(control, convergence, upkeep, apply_s=settings.control.apply_s)
-        yield Plane(control, convergence, operations, store, repository)
+        yield Plane(control, convergence, operations, store, repository, sealing)
 
 
 def misfit_of(name: str, options: ModelOptions, outputs: OutputSpec) -> str | None:

@@ -21,6 +21,7 @@ from typing import Final
 import msgspec
 
 from penstock.audit.chain import verify
+from penstock.audit.sealed import PARQUET, SEALED
 from penstock.audit.segment import SUFFIX
 from penstock.control.database import STATE_FILE
 from penstock.control.garbage import seals_of
@@ -125,7 +126,13 @@ def _state_and_bundles(draft: Path, store: EventStore, repository: Repository) -
 
 
 def _segments(source: Path, target: Path) -> None:
-    """Copy all segments, each cut after its last whole write. One that is broken stays as it is: it is evidence."""
+    """Copy what is sealed, and all segments, each cut after its last whole write; one that is broken is evidence."""
+    for path in sorted(source.glob(f"{SEALED}/**/*")):  # what a crash of sealing left is left out
+        if path.suffix in (PARQUET, ".json"):
+            copy = target / path.relative_to(source)
+            copy.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            shutil.copyfile(path, copy)
+            copy.chmod(0o600)
     for path in sorted(source.glob(f"worker-*/*{SUFFIX}")):
         copy = target / path.parent.name / path.name
         copy.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -12,6 +12,7 @@ from penstock.errors import MoveRefused, PenstockError
 from penstock.server.failures import HTTP_STATUS
 
 STATUS: Final[dict[type[PenstockError], int]] = {
+    errors.QueryRefused: 400,
     errors.SettingsError: 400,
     errors.Forbidden: 403,
     errors.Unknown: 404,

@@ -7,14 +7,17 @@ from pathlib import Path
 
 import msgspec
 
+from penstock.audit.erase import Wanted
 from penstock.control.aliases import alias_of
 from penstock.control.answers import (
     ApplyAnswer,
+    EraseAnswer,
     GarbageAnswer,
     HistoryAnswer,
     ModelAnswer,
     MoveAnswer,
     PublishAnswer,
+    SealAnswer,
     VersionAnswer,
 )
 from penstock.control.changes import Event, Moved
@@ -99,6 +102,14 @@ class LocalOperations:
     def collect_garbage(self, by: By, *, is_dry: bool = False) -> GarbageAnswer:
         """Remove versions by rule, and files that nothing refers to."""
         return self._upkeep.collect(by, is_dry=is_dry)
+
+    def seal(self, by: By) -> SealAnswer:
+        """Seal the segments of the log that no worker writes, and remove what retention lets go."""
+        return self._upkeep.seal()
+
+    def erase(self, wanted: Wanted, by: By) -> EraseAnswer:
+        """Take payloads of records out of the log for good, by request id or by key; the chain still proves itself."""
+        return self._upkeep.erase(wanted)
 
     def back_up(self, directory: Path) -> None:
         """Write a copy of the state, the bundles and the log to a new directory."""

@@ -56,6 +56,13 @@ class GarbageBody(Why, frozen=True, kw_only=True, forbid_unknown_fields=True):
     dry_run: bool = False
 
 
+class EraseBody(Why, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The records to erase: by their request ids, or by the keys of their entities, in clear."""
+
+    request_ids: Annotated[list[Annotated[str, Meta(max_length=200)]], Meta(max_length=1000)] = []
+    keys: Annotated[list[Annotated[str, Meta(max_length=1000)]], Meta(max_length=1000)] = []
+
+
 class ModelsAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """All models, by name."""
 

@@ -6,13 +6,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
+from penstock.audit.erase import Wanted
 from penstock.control.answers import (
     ApplyAnswer,
+    EraseAnswer,
     GarbageAnswer,
     HistoryAnswer,
     ModelAnswer,
     MoveAnswer,
     PublishAnswer,
+    SealAnswer,
 )
 from penstock.control.control import By
 
@@ -54,6 +57,14 @@ class Operations(Protocol):
 
     def collect_garbage(self, by: By, *, is_dry: bool = False) -> GarbageAnswer:
         """Remove versions by rule, and files that nothing refers to."""
+        ...
+
+    def seal(self, by: By) -> SealAnswer:
+        """Seal the segments of the log that no worker writes, and remove what retention lets go."""
+        ...
+
+    def erase(self, wanted: Wanted, by: By) -> EraseAnswer:
+        """Take payloads of records out of the log for good, by request id or by key; the chain still proves itself."""
         ...
 
     def back_up(self, directory: Path) -> None:

@@ -17,15 +17,18 @@ from urllib.parse import quote
 import httpx
 import msgspec
 
+from penstock.audit.erase import Wanted
 from penstock.bundle.manifest import manifest_of
 from penstock.bundle.source import ARCHIVE_SUFFIX
 from penstock.control.answers import (
     ApplyAnswer,
+    EraseAnswer,
     GarbageAnswer,
     HistoryAnswer,
     ModelAnswer,
     MoveAnswer,
     PublishAnswer,
+    SealAnswer,
 )
 from penstock.control.control import By
 from penstock.controller.failures import error_of
@@ -34,6 +37,7 @@ from penstock.controller.messages import (
     JSON_MEDIA,
     WHO_HEADER,
     ApplyBody,
+    EraseBody,
     GarbageBody,
     ModelsAnswer,
     MoveBody,
@@ -121,6 +125,15 @@ class RemoteOperations:
     def collect_garbage(self, by: By, *, is_dry: bool = False) -> GarbageAnswer:
         """Remove versions by rule, and files that nothing refers to."""
         return self._change("POST", "/v1/gc", GarbageAnswer, **_json(by, GarbageBody(dry_run=is_dry, **_why(by))))
+
+    def seal(self, by: By) -> SealAnswer:
+        """Seal the segments of the log that no worker writes, and remove what retention lets go."""
+        return self._change("POST", "/v1/audit/seal", SealAnswer, **_json(by, Why(**_why(by))))
+
+    def erase(self, wanted: Wanted, by: By) -> EraseAnswer:
+        """Take payloads of records out of the log for good, by request id or by key; the chain still proves itself."""
+        body = EraseBody(request_ids=sorted(wanted.request_ids), keys=sorted(wanted.keys), **_why(by))
+        return self._change("POST", "/v1/audit/erase", EraseAnswer, **_json(by, body))
 
     def back_up(self, directory: Path) -> None:
         """Fetch a copy of the state, the bundles and the log into a new directory on this machine."""

@@ -1,4 +1,4 @@
-"""The upkeep of a home: garbage collection, and a backup while everything runs."""
+"""The upkeep of a home: garbage collection, sealing, and a backup while everything runs."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from pathlib import Path
 
 import msgspec
 
-from penstock.control.answers import GarbageAnswer
+from penstock.audit.erase import Wanted
+from penstock.control.answers import EraseAnswer, GarbageAnswer, SealAnswer
 from penstock.control.control import By, Control
 from penstock.control.garbage import KeepRule, removable, seals_of
 from penstock.control.repository import Repository
 from penstock.control.store import EventStore
 from penstock.controller.backup import back_up
+from penstock.controller.sealing import Sealing
 from penstock.errors import InUse, Unknown
 from penstock.routing import read_wanted
 
@@ -21,13 +23,21 @@ class Upkeep:
     """What is done now and then to the state and the repository of `home`. Thread-safe."""
 
     def __init__(
-        self, control: Control, store: EventStore, repository: Repository, *, home: Path, rule: KeepRule
+        self,
+        control: Control,
+        store: EventStore,
+        repository: Repository,
+        *,
+        home: Path,
+        rule: KeepRule,
+        sealing: Sealing,
     ) -> None:
         self._control = control
         self._store = store
         self._repository = repository
         self._home = home
         self._rule = rule
+        self._sealing = sealing
 
     def collect(self, by: By, *, is_dry: bool = False) -> GarbageAnswer:
         """Remove versions by rule, then the files that no version needs; with `is_dry` only name them.
@@ -51,9 +61,18 @@ class Upkeep:
             is_dry=is_dry,
         )
 
+    def seal(self) -> SealAnswer:
+        """Seal the log now, and remove what retention lets go. Raises MissingExtra, SegmentError and ControlError."""
+        return self._sealing.seal()
+
+    def erase(self, wanted: Wanted) -> EraseAnswer:
+        """Erase payloads from the log. Raises MissingExtra, SegmentError and ControlError."""
+        return self._sealing.erase(wanted)
+
     def back_up(self, directory: Path) -> None:
         """Write a copy of the home to a new directory; see `backup.py`."""
-        back_up(directory, self._home, self._store, self._repository)
+        with self._sealing.paused():
+            back_up(directory, self._home, self._store, self._repository)
 
     def _removed(self, versions: dict[str, list[int]], by: By) -> dict[str, list[int]]:
         """Those of `versions` that are removed now: one that somebody refers to since it was found stays."""

@@ -17,6 +17,7 @@ from penstock.controller.api.download import Downloads
 from penstock.controller.api.endpoints import HEADERS, Endpoints, page
 from penstock.controller.api.guard import Guard
 from penstock.controller.api.reading import Uploads
+from penstock.controller.api.records import RecordEndpoints
 from penstock.controller.api.routes import SCOPE_KEY, components_of, routes_of
 from penstock.controller.failures import control_error_body, may_be_tried_again, status_of
 from penstock.controller.messages import JSON_MEDIA
@@ -43,7 +44,7 @@ def api_of(operations: Operations, settings: Settings) -> FastAPI:
         redirect_slashes=False,
     )
     endpoints = Endpoints(operations, Uploads(home, settings.control.max_bundle_bytes), Downloads(home))
-    routes = routes_of(endpoints)
+    routes = routes_of(endpoints, RecordEndpoints(home))
     for route in routes:
         app.add_api_route(**route.arguments)
     document = {**app.openapi()}

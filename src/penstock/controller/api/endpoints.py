@@ -12,6 +12,7 @@ from fastapi import Path as InPath
 from fastapi import Query, Request, Response
 from fastapi.responses import StreamingResponse
 
+from penstock.audit.erase import Wanted
 from penstock.bundle.manifest import manifest_of
 from penstock.control.answers import PublishAnswer
 from penstock.control.control import By
@@ -24,6 +25,7 @@ from penstock.controller.messages import (
     PLAIN_TEXT,
     TAR_MEDIA,
     ApplyBody,
+    EraseBody,
     GarbageBody,
     HealthAnswer,
     ModelsAnswer,
@@ -130,6 +132,17 @@ class Endpoints:
         body = await json_body(request, GarbageBody)
         work = partial(self._operations.collect_garbage, by_of(request, body), is_dry=body.dry_run)
         return answered(await self._threads.change(work))
+
+    async def seal(self, request: Request) -> Response:
+        """Seal the segments of the log that no worker writes, and remove what retention lets go."""
+        by = by_of(request, await json_body(request, Why))
+        return answered(await self._threads.change(partial(self._operations.seal, by)))
+
+    async def erase(self, request: Request) -> Response:
+        """Take payloads of records out of the log for good, by request id or by key; the chain still proves itself."""
+        body = await json_body(request, EraseBody)
+        wanted = Wanted(frozenset(body.request_ids), frozenset(body.keys))
+        return answered(await self._threads.change(partial(self._operations.erase, wanted, by_of(request, body))))
 
     async def back_up(self, request: Request) -> Response:
         """A copy of the state, the bundles and the log as one tar archive, as `penstock restore` takes it unpacked."""

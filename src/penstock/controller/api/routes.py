@@ -9,13 +9,16 @@ import msgspec
 
 from penstock.control.answers import (
     ApplyAnswer,
+    EraseAnswer,
     GarbageAnswer,
     HistoryAnswer,
     ModelAnswer,
     MoveAnswer,
     PublishAnswer,
+    SealAnswer,
 )
 from penstock.controller.api.endpoints import Endpoints
+from penstock.controller.api.records import RecordEndpoints, RecordsAnswer, RowsAnswer
 from penstock.controller.messages import (
     BUNDLE_MEDIA,
     JSON_MEDIA,
@@ -23,6 +26,7 @@ from penstock.controller.messages import (
     WHO_HEADER,
     ApplyBody,
     ControlErrorBody,
+    EraseBody,
     GarbageBody,
     HealthAnswer,
     ModelsAnswer,
@@ -114,7 +118,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
         return extra
 
 
-def routes_of(endpoints: Endpoints) -> tuple[Route, ...]:
+def routes_of(endpoints: Endpoints, records: RecordEndpoints) -> tuple[Route, ...]:
     """All routes but those of the document itself."""
     models, model = "/v1/models", "/v1/models/{name}"
     reason = {"reason": "the old one was better"}
@@ -140,6 +144,15 @@ def routes_of(endpoints: Endpoints) -> tuple[Route, ...]:
               summary="Apply a declared state", answer=ApplyAnswer, body=ApplyBody, example=_DECLARED),
         Route(method="POST", path="/v1/gc", endpoint=endpoints.collect_garbage, scope="admin",
               summary="Collect garbage", answer=GarbageAnswer, body=GarbageBody, example={"dry_run": True}),
+        Route(method="GET", path="/v1/audit/records", endpoint=records.records, scope="read",
+              summary="Records of the audit log", answer=RecordsAnswer),
+        Route(method="GET", path="/v1/audit/query", endpoint=records.query, scope="read",
+              summary="A SELECT over the audit log", answer=RowsAnswer),
+        Route(method="POST", path="/v1/audit/seal", endpoint=endpoints.seal, scope="admin",
+              summary="Seal the log", answer=SealAnswer, body=Why),
+        Route(method="POST", path="/v1/audit/erase", endpoint=endpoints.erase, scope="admin",
+              summary="Erase payloads from the log", answer=EraseAnswer, body=EraseBody,
+              example={"keys": ["customer-17"], "reason": "asked by the customer"}),
         Route(method="POST", path="/v1/backup", endpoint=endpoints.back_up, scope="admin",
               summary="Download a backup", answer=TAR_MEDIA, body=Why),
         Route(method="GET", path="/health", endpoint=endpoints.health, scope="public",

@@ -63,7 +63,7 @@ def test_an_accept_that_excludes_every_answer_is_refused(accept: bytes) -> None:
     face, failure = choose(FACES, JSON, accept)
     assert face is FACES[0]
     assert isinstance(failure, NotAcceptable)
-    assert f"Accept: {accept.decode()} excludes" in str(failure)
+    assert "which the header Accept excludes" in str(failure)
 
 
 def test_a_face_for_any_type_reads_every_type() -> None:

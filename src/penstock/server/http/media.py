@@ -14,7 +14,12 @@ from penstock.server.call import Face
 ANY: Final = b"*/*"
 """As `Face.reads`: whatever the content type says, this face reads the body."""
 
-_SHOWN: Final = 80
+_COMMON: Final = frozenset(
+    {b"application/json", b"application/octet-stream", b"application/vnd.apache.arrow.stream"}
+    | {b"application/x-www-form-urlencoded", b"application/xml", b"multipart/form-data"}
+    | {b"text/csv", b"text/html", b"text/plain"}
+)
+"""Types that a refusal names; of others it says nothing: what a caller writes in a header may be anything."""
 
 
 def choose(faces: Sequence[Face], content_type: bytes | None, accept: bytes | None) -> tuple[Face, CallFailure | None]:
@@ -31,7 +36,7 @@ def choose(faces: Sequence[Face], content_type: bytes | None, accept: bytes | No
     best = max(fitting, key=lambda face: quality(accept, face.writes))  # the first of several that are equal
     if quality(accept, best.writes):
         return best, None
-    return fitting[0], _unwritten(fitting, accept)
+    return fitting[0], _unwritten(fitting)
 
 
 def media_type(value: bytes) -> bytes:
@@ -68,14 +73,14 @@ def _weight(parameters: Sequence[bytes]) -> float:
 def _unread(faces: Sequence[Face], content_type: bytes) -> UnsupportedMedia:
     read = _listed([face.reads for face in faces])
     return UnsupportedMedia(
-        f"this route reads {read}, not {_shown(content_type)}: send the header Content-Type: {faces[0].reads.decode()}"
+        f"this route reads {read}, not {_named(content_type)}: send the header Content-Type: {faces[0].reads.decode()}"
     )
 
 
-def _unwritten(faces: Sequence[Face], accept: bytes) -> NotAcceptable:
+def _unwritten(faces: Sequence[Face]) -> NotAcceptable:
     written = _listed([face.writes for face in faces])
     return NotAcceptable(
-        f"this route answers such a request with {written}, which the header Accept: {_shown(accept)} excludes: "
+        f"this route answers such a request with {written}, which the header Accept excludes: "
         f"leave it out or name one of them"
     )
 
@@ -84,5 +89,6 @@ def _listed(medias: Sequence[bytes]) -> str:
     return " or ".join(media.decode() for media in dict.fromkeys(medias))
 
 
-def _shown(value: bytes) -> str:
-    return value[:_SHOWN].decode("latin-1")
+def _named(content_type: bytes) -> str:
+    kind = media_type(content_type)
+    return kind.decode() if kind in _COMMON else "another type"

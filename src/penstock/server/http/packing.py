@@ -51,8 +51,8 @@ def coding_of(value: bytes) -> bytes:
             "Content-Encoding: gzip"
         )
     raise UnsupportedMedia(
-        f"this route unpacks gzip, deflate{', zstd' if _zstandard() is not None else ''} (one of them, once), not "
-        f"{value[:80].decode('latin-1')}: send the body so, or without Content-Encoding"
+        f"this route unpacks gzip, deflate{', zstd' if _zstandard() is not None else ''} (one of them, once): "
+        "send the body so, or without Content-Encoding"
     )
 
 

@@ -53,7 +53,9 @@ def packed(trained: Path) -> Path:
     return Path(described["path"])
 
 
-@pytest.mark.parametrize("command", ["demo", "pack", "import", "inspect", "verify", "serve", "predict", "doctor"])
+@pytest.mark.parametrize(
+    "command", ["demo", "pack", "import", "inspect", "verify", "serve", "predict", "feedback", "doctor"]
+)
 def test_every_command_shows_an_example(command: str) -> None:
     """`--help` says what the command does, and ends in something to type."""
     done = run(command, "--help")

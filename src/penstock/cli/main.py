@@ -11,6 +11,7 @@ from penstock.cli.bundles import inspect, pack, verify
 from penstock.cli.control import alias, apply, backup, deploy, gc, publish, remove, restore, rollback
 from penstock.cli.demo import demo
 from penstock.cli.doctor import doctor
+from penstock.cli.feedback import feedback
 from penstock.cli.imports import import_model
 from penstock.cli.models import history, model, models
 from penstock.cli.predict import predict
@@ -49,6 +50,7 @@ app.command("backup")(backup)
 app.command("restore")(restore)
 app.add_typer(audit, name="audit")
 app.command("predict")(predict)
+app.command("feedback")(feedback)
 app.command("doctor")(doctor)
 
 

@@ -55,6 +55,15 @@ class Health(msgspec.Struct, frozen=True):
     timestamp: str | None = None
 
 
+class FeedbackTaken(msgspec.Struct, frozen=True, kw_only=True):
+    """How many statements of feedback the server has taken, and of how many it does not know the label and kept only
+    that they came.
+    """
+
+    taken: int
+    unlisted: int = 0
+
+
 class AuditInfo(msgspec.Struct, frozen=True, kw_only=True):
     """How durable the server's records are: the class, and in words what a crash may take of them."""
 

@@ -12,7 +12,7 @@ from typing import Self, Unpack
 
 import httpx
 
-from penstock.client.answers import Answer, Health, ModelStatus, ServerInfo
+from penstock.client.answers import Answer, FeedbackTaken, Health, ModelStatus, ServerInfo
 from penstock.client.calls import (
     Body,
     Call,
@@ -26,6 +26,7 @@ from penstock.client.calls import (
 )
 from penstock.client.connection import Connection
 from penstock.client.exchange import Attempt, Outcome, broken_by, reply_of, result, wait_s
+from penstock.client.statements import FeedbackOptions, feedback_call, feedback_calls, together
 
 
 class AsyncClient:
@@ -93,6 +94,16 @@ class AsyncClient:
             for task in waiting:
                 task.cancel()
             await asyncio.gather(*waiting, return_exceptions=True)
+
+    async def feedback(
+        self, request_id: str | None = None, *, actual: object, **options: Unpack[FeedbackOptions]
+    ) -> FeedbackTaken:
+        """Say what came true of an answer; the arguments are those of `Client.feedback`."""
+        return await self._ask(feedback_call(request_id, actual, options))
+
+    async def feedback_many(self, statements: object) -> FeedbackTaken:
+        """As `Client.feedback_many`, one call after the other."""
+        return together([await self._ask(call) for call in feedback_calls(statements)])
 
     async def models(self) -> tuple[ModelStatus, ...]:
         """The models that the server knows."""

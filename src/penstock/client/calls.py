@@ -27,7 +27,8 @@ _REQUEST_ID = re.compile(r"[\x20-\x7e]{1,128}")
 class Call(msgspec.Struct, Generic[Body], frozen=True, kw_only=True):
     """One request. A status among `answers` has a body of type `body_type`; every other is an error.
 
-    `is_safe` says that the server does nothing but look: such a call may be sent again after any failure.
+    `is_safe` says that the server does nothing but look, or nothing else when it is told twice (`may_repeat`): such a
+    call may be sent again after any failure.
     """
 
     method: Literal["GET", "POST"]
@@ -36,10 +37,11 @@ class Call(msgspec.Struct, Generic[Body], frozen=True, kw_only=True):
     content: bytes | None = None
     headers: dict[str, str] = {}
     answers: tuple[int, ...] = (200,)
+    may_repeat: bool = False
 
     @property
     def is_safe(self) -> bool:
-        return self.method == "GET"
+        return self.method == "GET" or self.may_repeat
 
 
 class PredictOptions(TypedDict, total=False):

@@ -10,7 +10,7 @@ from typing import Self, Unpack
 
 import httpx
 
-from penstock.client.answers import Answer, Health, ModelStatus, ServerInfo
+from penstock.client.answers import Answer, FeedbackTaken, Health, ModelStatus, ServerInfo
 from penstock.client.calls import (
     Body,
     Call,
@@ -24,6 +24,7 @@ from penstock.client.calls import (
 )
 from penstock.client.connection import Connection
 from penstock.client.exchange import Attempt, Outcome, broken_by, reply_of, result, wait_s
+from penstock.client.statements import FeedbackOptions, feedback_call, feedback_calls, together
 
 
 class Client:
@@ -66,6 +67,23 @@ class Client:
         themselves where pyarrow is installed.
         """
         return self._ask(predict_call(model, rows, Options(**options, gzip=self._connection.gzip)))
+
+    def feedback(
+        self, request_id: str | None = None, *, actual: object, **options: Unpack[FeedbackOptions]
+    ) -> FeedbackTaken:
+        """Say what came true of row `index` (0) of the answer `request_id`: its label, its value, its values by target.
+
+        In place of the id a `key` with its `model` means the last call for that key before `at`, which is since when it
+        is known (now). Say it again when it changes: what comes later counts, and everything is kept.
+        """
+        return self._ask(feedback_call(request_id, actual, options))
+
+    def feedback_many(self, statements: object) -> FeedbackTaken:
+        """The same for many: a list of dicts, or a frame, with `request_id`, `actual` and so on; 1,000 in a call.
+
+        Each call is taken or refused as a whole; those before a refused one are taken, and may be sent again.
+        """
+        return together([self._ask(call) for call in feedback_calls(statements)])
 
     def models(self) -> tuple[ModelStatus, ...]:
         """The models that the server knows."""

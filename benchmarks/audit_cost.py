@@ -16,8 +16,20 @@ from pathlib import Path
 
 import msgspec
 
-from penstock.audit import AuditLog, Masker, Record, RequestIds, recover, verify
-from penstock.audit.record import write_record
+from penstock.audit import (
+    Answered,
+    AuditLog,
+    Masker,
+    Payload,
+    Pseudonyms,
+    Record,
+    RequestIds,
+    opening_of,
+    recover,
+    verify,
+)
+from penstock.audit.commitment import Salts
+from penstock.audit.record import Lines
 from penstock.schema import Check, Field, Schema
 from penstock.telemetry import Registry
 
@@ -74,22 +86,41 @@ def sample_record(ids: RequestIds, rows: object) -> Record:
     )
 
 
+def sample_answer(ids: RequestIds, rows: object) -> tuple[Answered, Payload]:
+    """The same as the hot path makes it for an answered call."""
+    outputs = msgspec.Raw(b'[{"label":1,"probabilities":{"0":0.0,"1":0.98,"2":0.02}}]')
+    return Answered(ids.next(), ids.at, 1, 3, 0.011, 0.021, 0.055), Payload(rows, outputs)
+
+
+OPENING = opening_of(model="iris", version=1, digest="9c56cc51b374c3ba18921" * 3, protocol="penstock")
+
+
 def stages() -> None:
     """The parts of a record, each for itself."""
     ids, rows = RequestIds(), sample_rows(SCHEMA)
     record = sample_record(ids, rows)
     missing = sample_record(ids, [{"a": None, "b": 1.5}])
-    buffer = bytearray()
+    answer, payload = sample_answer(ids, rows)
+    salts, secret = Salts(), Pseudonyms(b"secret")
+    lines = Lines(salts)
 
     def encode(what: Record) -> None:
-        buffer.clear()
-        write_record(what, 1_000_000, buffer)
+        lines.written.clear()
+        lines.covered.clear()
+        lines.add(what, 1_000_000)
+
+    def encode_answer() -> None:
+        lines.written.clear()
+        lines.covered.clear()
+        lines.add(answer, 1_000_000, OPENING, payload)
 
     spread("request id", repeated(ids.next))
-    spread("Record(...) with id and instant", repeated(lambda: sample_record(ids, rows)))
-    spread("write_record, four columns", repeated(lambda: encode(record)))
-    spread("write_record, a missing value in the row", repeated(lambda: encode(missing)))
-    print(f"{'bytes of the line':<58} {len(buffer):8d}")
+    spread("Answered(...) and Payload(...) with id", repeated(lambda: sample_answer(ids, rows)))
+    spread("Lines.add of an answer, four columns", repeated(encode_answer))
+    print(f"{'bytes of the line':<58} {len(b''.join(lines.written)):8d}")
+    spread("Lines.add of a whole Record", repeated(lambda: encode(record)))
+    spread("Lines.add, a missing value in the row", repeated(lambda: encode(missing)))
+    spread("a pseudonym", repeated(lambda: secret.of_key("customer-17")))
     spread("Masker.rows, no pii class", repeated(lambda: Masker.rows(plain, rows)))
     personal_rows = sample_rows(PERSONAL)
     spread("Masker.rows, one field of four with a pii class", repeated(lambda: Masker.rows(personal, personal_rows)))
@@ -105,7 +136,7 @@ plain, personal = Masker(SCHEMA), Masker(PERSONAL)
 async def ticks(directory: Path, tick_rows: int) -> None:
     """append + on_flushed + flush with the real write, called as the loop would; and the same through the loop."""
     ids, rows = RequestIds(), sample_rows(SCHEMA)
-    record = sample_record(ids, rows)
+    answer, payload = sample_answer(ids, rows)
     async with AuditLog(directory) as log:
 
         def answered(_: Exception | None) -> None:
@@ -113,7 +144,7 @@ async def ticks(directory: Path, tick_rows: int) -> None:
 
         def tick() -> None:
             for _ in range(tick_rows):
-                log.append(record)
+                log.append(answer, OPENING, payload)
                 log.on_flushed(answered)
             log.flush()
 

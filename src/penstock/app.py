@@ -20,7 +20,7 @@ import uvicorn
 import uvloop
 
 from penstock.address import BACKLOG, grpc_address, listen, require_safe_address, reserved_grpc_port, url_of
-from penstock.audit import AuditLog, bound_of, recover
+from penstock.audit import AsyncBound, AuditLog, Privacy, bound_of, open_pseudonyms, recover
 from penstock.bundle.load import import_loader
 from penstock.cores import workers_of
 from penstock.errors import SettingsError
@@ -117,9 +117,9 @@ def assembled(
             audit,
             worker=worker,
             durability=settings.audit.durability,
-            async_records=settings.audit.async_records,
-            async_ms=settings.audit.async_ms,
+            async_bound=_async_bound(settings),
             segment_bytes=settings.audit.segment_bytes,
+            segment_s=settings.audit.seal_after_s,
             registry=registry,
         )
         witness = stack.enter_context(contextlib.closing(_witness(settings, worker, registry, stack)))
@@ -131,6 +131,7 @@ def assembled(
             max_rows=settings.server.max_rows,
             intake=Intake(settings.limits.bytes_in_flight),
             cache=cache,
+            privacy=_privacy(settings),
         )
         pages = Pages(host, metrics or own_metrics(registry, worker), info=_info(settings, wanted))
         door = Door(settings.limits.connections, registry)
@@ -224,6 +225,16 @@ def own_metrics(registry: Registry, worker: int) -> MetricsText:
 def counted(registry: Registry, worker: int) -> list[FamilyState]:
     """What this process has counted, its own memory and time included."""
     return [*registry.state(), *process_state({"worker": str(worker)})]
+
+
+def _async_bound(settings: Settings) -> AsyncBound:
+    return AsyncBound(settings.audit.async_records, settings.audit.async_ms)
+
+
+def _privacy(settings: Settings) -> Privacy:
+    """Raises SegmentError where the home's secret cannot be read or made."""
+    audit = settings.audit
+    return Privacy(None if audit.clear_ids else open_pseudonyms(Path(settings.home)), audit.payload)
 
 
 def _mend(audit: Path) -> None:
@@ -335,7 +346,7 @@ def _info(settings: Settings, wanted: Wanted) -> dict[str, object]:
     return {
         "audit": {
             "durability": audit.durability,
-            "bound": bound_of(audit.durability, async_records=audit.async_records, async_ms=audit.async_ms),
+            "bound": bound_of(audit.durability, _async_bound(settings)),
         },
         "insecure": settings.server.insecure,
         "control": {"on": has_control, "insecure": settings.control.insecure},

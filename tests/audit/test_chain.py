@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from penstock.audit import AuditLog, Record, read_records, recover, verify
+from penstock.audit.commitment import erased
 from penstock.audit.segment import commit_line, parse_commit, sha256_hex
 from penstock.errors import SegmentError
 
@@ -145,7 +146,9 @@ def test_a_forged_commit_breaks_the_one_after(whole: bytes, path: Path) -> None:
     lines[index] = lines[index].replace(b"prediction", b"refusal")
     commit = parse_commit(lines[index + 1])
     assert commit is not None
-    forged = commit_line(type(commit)(first=1, last=1, sha256=sha256_hex(lines[index]), prev=commit.prev))
+    forged = commit_line(
+        type(commit)(first=1, last=1, sha256=sha256_hex(erased(lines[index]) or b""), prev=commit.prev)
+    )
     lines[index + 1] = forged
     path.write_bytes(b"".join(lines))
     broken = verify(path).broken
@@ -208,10 +211,10 @@ def test_what_is_added_to_a_line_is_found(whole: bytes, path: Path, bad: bytes, 
 
 def test_another_format_is_named(whole: bytes, path: Path) -> None:
     """A segment of a later format is not read as if it were ours, and the report says so."""
-    path.write_bytes(whole.replace(b'{"header":{"format":1', b'{"header":{"format":2'))
+    path.write_bytes(whole.replace(b'{"header":{"format":2', b'{"header":{"format":3'))
     broken = verify(path).broken
     assert broken is not None
-    assert "Expected a segment of format 1, got format 2, of another Penstock - at line 1" == str(broken)
+    assert "Expected a segment of format 2, got format 3, of another Penstock - at line 1" == str(broken)
 
 
 def test_a_missing_file_is_an_error(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from loads import wait_for
-from penstock.audit import AuditLog, Durability, Record, Unwritten, read_records, recover, unwritten, verify
+from penstock.audit import AsyncBound, AuditLog, Durability, Record, Unwritten, read_records, recover, unwritten, verify
 from penstock.audit.segment import SegmentWriter
 from penstock.errors import RecordFailed, SegmentError
 
@@ -58,7 +58,9 @@ def test_everything_is_written_at_the_end(tmp_path: Path, durability: Durability
     """A log that is closed has every record once, over several segments, and nothing else is left in its directory."""
 
     async def main() -> tuple[int, int]:
-        async with AuditLog(tmp_path, durability=durability, segment_bytes=4000, async_ms=60_000) as log:
+        async with AuditLog(
+            tmp_path, durability=durability, segment_bytes=4000, async_bound=AsyncBound(ms=60_000)
+        ) as log:
             for _ in range(300):
                 log.append(record())
                 await asyncio.sleep(0)
@@ -125,7 +127,7 @@ def test_async_answers_at_once(tmp_path: Path) -> None:
     """Answers leave while the thread still waits for more records; how many are on their way is seen from outside."""
 
     async def main() -> None:
-        async with AuditLog(tmp_path, durability="async", async_ms=60_000) as log:
+        async with AuditLog(tmp_path, durability="async", async_bound=AsyncBound(ms=60_000)) as log:
             for _ in range(5):
                 await log.flushed(log.append(record()))
             assert [] == written(tmp_path)
@@ -143,7 +145,7 @@ def test_async_writes_in_time_and_by_number(tmp_path: Path) -> None:
     """Records are written when half of the bound wait, or when the time is over."""
 
     async def main(name: str, async_ms: int, count: int) -> None:
-        async with AuditLog(tmp_path / name, durability="async", async_ms=async_ms, async_records=100) as log:
+        async with AuditLog(tmp_path / name, durability="async", async_bound=AsyncBound(100, async_ms)) as log:
             for _ in range(count):
                 log.append(record())
             await turns()
@@ -157,12 +159,12 @@ def test_async_drops_what_a_slow_disk_cannot_take(tmp_path: Path, monkeypatch: p
     """With the disk standing still no more than the bound waits; the rest is counted, and the log tells of the gap."""
     gate, write = [True], SegmentWriter.write
 
-    def slow(segment: SegmentWriter, lines: bytearray, *, first: int, last: int, dropped: int = 0) -> None:
+    def slow(segment: SegmentWriter, *args: list[bytes], **numbers: int) -> None:
         wait_for(lambda: not gate)
-        write(segment, lines, first=first, last=last, dropped=dropped)
+        write(segment, *args, **numbers)
 
     async def main() -> tuple[int, int]:
-        async with AuditLog(tmp_path, durability="async", async_ms=1, async_records=100) as log:
+        async with AuditLog(tmp_path, durability="async", async_bound=AsyncBound(100, 1)) as log:
             monkeypatch.setattr(SegmentWriter, "write", slow)
             for _ in range(30):
                 for _ in range(10):
@@ -181,12 +183,12 @@ WRITER = f"""
     import asyncio, os, sys
     from datetime import UTC, datetime
     from pathlib import Path
-    from penstock.audit import AuditLog, Record, recover
+    from penstock.audit import AsyncBound, AuditLog, Record
 
     record = Record(kind="prediction", request_id="r", at=datetime.now(UTC), input=[{{"text": "x" * 300}}])
 
     async def main():
-        options = dict(durability=sys.argv[2], segment_bytes=100_000, async_records={BOUND}, async_ms=20)
+        options = dict(durability=sys.argv[2], segment_bytes=100_000, async_bound=AsyncBound({BOUND}, 20))
         async with AuditLog(Path(sys.argv[1]), **options) as log:
             tick = 0
             while True:

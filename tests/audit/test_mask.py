@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.audit import Masked, Masker, Record, read_record
-from penstock.audit.record import write_record
+from penstock.audit.record import line_of
 from penstock.schema import Check, Field, Schema
 
 AT = datetime(2026, 11, 20, 11, 43, 12, 345678, tzinfo=UTC)
@@ -29,9 +29,8 @@ PERSONAL = Schema(
 
 def recorded(content: Any) -> tuple[Any, bytes]:
     """`content` as a reader of the log gets it, and the line."""
-    buffer = bytearray()
-    write_record(Record(kind="prediction", request_id="r", at=AT, input=content), 1, buffer)
-    return read_record(bytes(buffer)).input, bytes(buffer)
+    line = line_of(Record(kind="prediction", request_id="r", at=AT, input=content), 1)
+    return read_record(line).input, line
 
 
 def checked(schema: Schema, *rows: dict[str, object]) -> list[msgspec.Struct]:

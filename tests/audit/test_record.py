@@ -5,11 +5,13 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.audit import Answered, Record, opening_of, read_record
-from penstock.audit.record import write_record
+from penstock.audit import Answered, Payload, Pseudonyms, Record, opening_of, read_record
+from penstock.audit.commitment import Salts
+from penstock.audit.record import Lines, line_of
 
 AT = datetime(2026, 11, 20, 12, 30, 1, 250, tzinfo=UTC)
 NAMES = st.text(max_size=8)
@@ -39,13 +41,50 @@ def test_an_answered_record_reads_back_as_the_whole_one(
 ) -> None:
     """Opening and rest give the record that all fields written at once give, with NaN and lone surrogates in it too."""
     common: dict[str, Any] = {"model": model, "version": 3, "digest": "sha256:ab", "protocol": "penstock"}
-    short = Answered("id", AT, rows, outputs, 2, 5, *ms, **rest)
+    kept = {name: rest[name] for name in ("raw", "key", "client_id") if name in rest}
+    told = {name: value for name, value in rest.items() if name not in kept}
+    short = Answered("id", AT, 2, 5, *ms, **told)
     times = dict(zip(("queue_ms", "run_ms", "total_ms"), ms, strict=True))
     whole = Record(
         kind="prediction", request_id="id", at=AT, input=rows, outputs=outputs, rows=2, batch_rows=5,
         **common, **times, **rest,
     )  # fmt: skip
-    one, other = bytearray(), bytearray()
-    write_record(short, 7, one, opening_of(**common))
-    write_record(whole, 7, other)
-    assert repr(read_record(bytes(one))) == repr(read_record(bytes(other)))  # by their text: NaN is not itself
+    one, other = Lines(Salts()), Lines(Salts())
+    one.add(short, 7, opening_of(**common), Payload(rows, outputs, **kept))
+    other.add(whole, 7)
+    found = [proofless(read_record(b"".join(lines.written))) for lines in (one, other)]
+    assert repr(found[0]) == repr(found[1])  # by their text: NaN is not itself
+
+
+def proofless(record: Record) -> Record:
+    """The record without what is random in it."""
+    return msgspec.structs.replace(record, commitment=None, salt=None)
+
+
+def test_what_can_be_erased_stands_behind_the_commitment() -> None:
+    """Rows, answers, violations, a body's hash and ids in clear follow the commitment; pseudonyms do not."""
+    secret = Pseudonyms(b"s")
+    clear = Record(
+        kind="refusal", request_id="id", at=AT, key="KEY", client_id="CLIENT", input=["ROW"], body_sha256="B"
+    )
+    head, _, tail = line_of(clear, 1).partition(b'"salt"')
+    assert [False] * 4 == [word in head for word in (b"KEY", b"CLIENT", b"ROW", b"B")]
+    assert [True] * 4 == [word in tail for word in (b"KEY", b"CLIENT", b"ROW", b"B")]
+    hidden = msgspec.structs.replace(clear, key=secret.of_key("KEY"), client_id=secret.of_client_id("CLIENT"))
+    head, _, tail = line_of(hidden, 1).partition(b'"salt"')
+    assert [2, 0] == [part.count(b"hmac:") for part in (head, tail)]
+
+
+def test_a_record_without_payload_has_no_commitment() -> None:
+    """Where nothing can be erased the whole line is covered."""
+    lines = Lines(Salts())
+    lines.add(Record(kind="refusal", request_id="id", at=AT), 1)
+    assert lines.written == lines.covered
+    assert b"commitment" not in lines.written[0]
+
+
+def test_the_same_payload_has_another_commitment() -> None:
+    """The salt differs from record to record, so equal payloads cannot be told by their commitments."""
+    record = Record(kind="prediction", request_id="id", at=AT, input=[1])
+    read = [read_record(line_of(record, 1)) for _ in range(200)]
+    assert (200, 200) == (len({each.commitment for each in read}), len({each.salt for each in read}))

@@ -198,7 +198,7 @@ def test_a_caller_who_hangs_up_frees_its_place(server: Running, held: Held) -> N
     wait_for(lambda: metric(server, "model_active_requests") == 2)
     held.open()
     assert [[WAITS], [5.0, 6.0]] == [values(first), values(second)]
-    left = [record for record in server.records() if record.client_id == "left"]
+    left = [record for record in server.records() if record.client_id == server.pseudonyms.of_client_id("left")]
     assert [("refusal", "caller_gone", None, 1)] * 3 == [
         (record.kind, record.code, record.outputs, record.rows) for record in left
     ]
@@ -210,7 +210,7 @@ def test_a_caller_who_hangs_up_during_its_run(server: Running, held: Held) -> No
     wait_for(lambda: metric(server, "model_active_requests") == 1)
     first.close()
     wait_for(lambda: metric(server, "model_active_requests") == 0)
-    [record] = [record for record in server.records() if record.client_id == "during"]
+    [record] = [record for record in server.records() if record.client_id == server.pseudonyms.of_client_id("during")]
     assert ("refusal", "caller_gone", None) == (record.kind, record.code, record.outputs)
 
 

@@ -62,7 +62,7 @@ def told(record: Record) -> dict[str, Any]:
     """The record's fields that differ from the default, without times and ids."""
     plain = msgspec.structs.asdict(record)
     defaults = {field.name: field.default for field in msgspec.structs.fields(Record)}
-    left_out = {"seq", "request_id", "at", "queue_ms", "run_ms", "total_ms"}
+    left_out = {"seq", "request_id", "at", "queue_ms", "run_ms", "total_ms", "commitment", "salt"}
     return {name: value for name, value in plain.items() if name not in left_out and value != defaults[name]}
 
 
@@ -75,12 +75,12 @@ def test_a_prediction(server: Running, client: httpx.Client, churn_row: dict[str
     final = {**churn_row, "income": Masked("income"), "device": Masked("device")}
     assert {
         "kind": "prediction",
-        "client_id": "mine",
+        "client_id": server.pseudonyms.of_client_id("mine"),
         "model": "churn",
         "version": 1,
         "digest": body["digest"],
         "protocol": "penstock",
-        "key": "customer-17",
+        "key": server.pseudonyms.of_key("customer-17"),
         "input": [final, final],
         "outputs": body["predictions"],
         "rows": 2,
@@ -135,7 +135,7 @@ def test_rows_that_break_the_schema(server: Running, client: httpx.Client, churn
     assert {
         "kind": "refusal",
         "code": "schema_violation",
-        "client_id": "mine",
+        "client_id": server.pseudonyms.of_client_id("mine"),
         "model": "churn",
         "version": 1,
         "digest": record.digest,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from penstock.audit.commitment import erased, is_erased
 from penstock.audit.record import Record, read_record
 from penstock.audit.segment import FORMAT, Commit, Header, parse_commit, parse_header, sha256_hex
 from penstock.errors import SegmentError
@@ -41,9 +42,10 @@ class ChainReport(msgspec.Struct, frozen=True, kw_only=True):
     """What a walk over one segment has found.
 
     `first`..`last` and `records` speak of whole commits only, the `good_bytes` of the file. `dropped` records are said
-    by the log itself to be missing, `lost` ones by the recovery after a kill. `next` is the sequence number that comes
-    next. `torn_bytes` at the end are a write that a crash cut short: never acknowledged, no
-    sign of tampering. `head` is the hash of the last commit line: the `prev` of the run's next segment. A file of
+    by the log itself to be missing, `lost` ones by the recovery after a kill; the payload of `erased` ones is gone,
+    which an entry among the erasures must explain (`unexplained`). `next` is the sequence number that comes next.
+    `torn_bytes` at the end are a write that a crash cut short: never acknowledged, no sign of tampering. `head` is the
+    hash of the last commit line: the `prev` of the run's next segment. A file of
     length 0 is a segment that a crash cut at birth: it has no `header`.
     """
 
@@ -54,6 +56,7 @@ class ChainReport(msgspec.Struct, frozen=True, kw_only=True):
     last: int | None
     dropped: int
     lost: int
+    erased: int
     next: int
     head: str | None
     good_bytes: int
@@ -134,6 +137,8 @@ class _Walk:
         self._head: str | None = None
         self._next_seq = 1
         self._pending: list[bytes] = []
+        self._covered: list[bytes] = []
+        self._erased = 0
         self._pending_first = 0
         self._line = 0
         self._offset_bytes = 0
@@ -168,6 +173,7 @@ class _Walk:
             last=self._next_seq - 1 if self._records else None,
             dropped=self._dropped,
             lost=self._lost,
+            erased=self._erased,
             next=self._next_seq,
             head=self._head if self._good_bytes else None,
             good_bytes=self._good_bytes,
@@ -218,7 +224,12 @@ class _Walk:
             return
         if not self._pending:
             self._pending_first = seq
+        covered = erased(line)
+        if covered is None:
+            self._break("the payload that its commitment names", "another", first=seq)
+            return
         self._pending.append(line)
+        self._covered.append(covered)
 
     def _take_commit(self, line: bytes) -> list[list[bytes]]:
         commit = parse_commit(line)
@@ -227,7 +238,8 @@ class _Walk:
             return []
         if not self._is_next(commit):
             return []
-        lines, self._pending = self._pending, []
+        lines, self._pending, self._covered = self._pending, [], []
+        self._erased += sum(map(is_erased, lines))
         self._head = sha256_hex(line)
         self._next_seq = commit.last + 1
         self._records += len(lines)
@@ -240,7 +252,7 @@ class _Walk:
     def _is_next(self, commit: Commit) -> bool:
         """Whether `commit` belongs to the pending records and to the commit before; else it is noted as broken."""
         pending = self._pending
-        digest = sha256_hex(b"".join(pending))
+        digest = sha256_hex(b"".join(self._covered))
         missing = commit.dropped + commit.lost
         first = self._pending_first if pending else self._next_seq + missing
         wanted = (self._next_seq + missing, self._next_seq + missing + len(pending) - 1)

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Literal, Protocol, TypeAlias
 
+import msgspec
+
 from penstock.audit.accounts import Accounts
 from penstock.audit.issued import Issued
 from penstock.audit.run import Run, Tick, joined
@@ -22,15 +24,25 @@ Durability: TypeAlias = Literal["off", "async", "write", "fsync", "strict"]
 Answer: TypeAlias = Callable[[Tick, Exception | None], None]
 
 SHEDDING: frozenset[Durability] = frozenset({"fsync", "strict"})
-"""The classes in which a call whose record cannot be kept is answered with `RecordFailed`; the others serve and count."""
+"""Classes in which a call whose record cannot be kept is answered with `RecordFailed`; the others serve and count."""
 
 
-def bound_of(durability: Durability, *, async_records: int, async_ms: int) -> str:
+class AsyncBound(msgspec.Struct, frozen=True):
+    """What "async" may lose: most `records` of answered calls that are not written, as a rule for `ms`."""
+
+    records: int = 10_000
+    ms: int = 100
+
+
+ASYNC_BOUND = AsyncBound()
+
+
+def bound_of(durability: Durability, bound: AsyncBound) -> str:
     """What a crash may take of answered calls' records, in words for operators."""
     return {
         "off": "nothing is recorded",
-        "async": f"a killed process loses at most {async_records} records of answered calls, as a rule those of the "
-        f"last {async_ms} ms; lost power those, and what the kernel had not written yet",
+        "async": f"a killed process loses at most {bound.records} records of answered calls, as a rule those of the "
+        f"last {bound.ms} ms; lost power those, and what the kernel had not written yet",
         "write": "a killed process loses no record of an answered call; lost power what the kernel had not written yet",
         "fsync": "neither a killed process nor lost power loses the record of an answered call",
         "strict": "as write; and a call whose record cannot be written is not answered",
@@ -162,9 +174,9 @@ class GroupCommit:
 
 
 class Behind:
-    """`async`: the answers leave at once, a thread writes the records every `most_s` or when half of `most_records`
-    wait, whichever is first. Records beyond `most_records` that are not written yet are dropped and counted: a slow
-    disk costs records, not memory.
+    """`async`: the answers leave at once, a thread writes the records when `bound.ms` are over or half of
+    `bound.records` wait, whichever is first. Records beyond `bound.records` that are not written yet are dropped and
+    counted: a slow disk costs records, not memory.
     """
 
     def __init__(
@@ -174,15 +186,14 @@ class Behind:
         answer: Answer,
         loop: asyncio.AbstractEventLoop,
         *,
-        most_records: int,
-        most_s: float,
+        bound: AsyncBound,
     ) -> None:
         self._run = run
         self._accounts = accounts
         self._answer = answer
         self._loop = loop
-        self._most_records = most_records
-        self._most_s = most_s
+        self._most_records = bound.records
+        self._most_s = bound.ms / 1e3
         self._issued = Issued(run.directory, run.id)
         self._wake = threading.Condition()
         self._waiting: list[Tick] = []

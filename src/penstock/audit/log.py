@@ -14,8 +14,19 @@ from types import TracebackType
 from typing import Self
 
 from penstock.audit.accounts import Accounts
-from penstock.audit.durability import SHEDDING, AtOnce, Behind, Durability, GroupCommit, Nowhere, Way
-from penstock.audit.record import Answered, Record, write_record
+from penstock.audit.commitment import Salts
+from penstock.audit.durability import (
+    ASYNC_BOUND,
+    SHEDDING,
+    AsyncBound,
+    AtOnce,
+    Behind,
+    Durability,
+    GroupCommit,
+    Nowhere,
+    Way,
+)
+from penstock.audit.record import Answered, Lines, Payload, Record
 from penstock.audit.run import OnFlushed, Run, Tick
 from penstock.audit.tail import Place
 from penstock.errors import RecordFailed, SegmentError
@@ -28,8 +39,8 @@ class AuditLog:
     `directory` is the audit directory of the home; the segments go to `worker-<n>/` in it. `durability` says when a
     record is written and when the answer leaves, and so what a record that cannot be written means: "fsync" and
     "strict" fail the call with `RecordFailed`, the others answer all the same and count it as dropped. Either way the
-    next tick tries again, and `last_failure` tells an operator what went wrong. `async_records` and `async_ms` bound
-    what "async" may lose. `segment_bytes` is the size after which a new segment is begun. `clock` gives Unix seconds.
+    next tick tries again, and `last_failure` tells an operator what went wrong. `async_bound` is what "async" may lose.
+    A new segment is begun after `segment_bytes`, or where given after `segment_s`. `clock` gives Unix seconds.
 
         async with AuditLog(home / "audit", worker=0) as log:
             log.append(record)
@@ -42,26 +53,28 @@ class AuditLog:
         *,
         worker: int = 0,
         durability: Durability = "write",
-        async_records: int = 10_000,
-        async_ms: int = 100,
+        async_bound: AsyncBound = ASYNC_BOUND,
         segment_bytes: int = 128 * 1024 * 1024,
+        segment_s: float = 3600.0,
         clock: Callable[[], float] = time.time,
         registry: Registry | None = None,
     ) -> None:
         self._durability = durability
-        self._async_records = async_records
-        self._async_ms = async_ms
-        self._run = Run(directory, worker=worker, segment_bytes=segment_bytes, clock=clock)
+        self._async_bound = async_bound
+        self._segment_s = segment_s
+        self._run = Run(directory, worker=worker, segment_bytes=segment_bytes, segment_s=segment_s, clock=clock)
         self._accounts = Accounts(registry if registry is not None else Registry(), clock)
         self._way: Way = Nowhere(self._answer)
         self._appended_s = 0.0
-        self._buffer = bytearray()
+        self._salts = Salts()
+        self._lines = Lines(self._salts)
         self._callbacks: list[OnFlushed] = []
         self._is_scheduled = False
         self._next_seq = 1
         self._tick_first = 1
         self._answered_seq = 0
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
     @property
     def run(self) -> str:
@@ -112,16 +125,18 @@ class AuditLog:
             self._accounts.place = self._run.place
         self._way = self._way_on(loop)
         self._loop = loop
+        self._turn_later(loop)
 
-    def append(self, record: Record | Answered, opening: bytes = b"") -> int:
+    def append(self, record: Record | Answered, opening: bytes = b"", payload: Payload | None = None) -> int:
         """Encode `record` for the write at the end of this tick and return its sequence number.
 
-        An `Answered` comes with its `opening_of`.
+        An `Answered` comes with its `opening_of`, and with its payload where any of it is to be kept; a `Record` has
+        all of that in it.
 
         Raises TypeError for a record that holds what JSON cannot; nothing is appended then.
         """
         seq = self._next_seq
-        write_record(record, seq, self._buffer, opening)
+        self._lines.add(record, seq, opening, payload)
         self._next_seq = seq + 1
         if not self._is_scheduled:
             self._schedule()
@@ -162,11 +177,11 @@ class AuditLog:
         may, too.
         """
         self._is_scheduled = False
-        if not self._callbacks and not self._buffer:
+        lines, last = self._lines, self._next_seq - 1
+        if not self._callbacks and not lines.written:
             return
-        last = self._next_seq - 1
-        tick = Tick(self._buffer, self._tick_first, last, self._callbacks, self._appended_s)
-        self._buffer, self._callbacks, self._tick_first = bytearray(), [], self._next_seq
+        tick = Tick(lines.written, lines.covered, self._tick_first, last, self._callbacks, self._appended_s)
+        self._lines, self._callbacks, self._tick_first = Lines(self._salts), [], self._next_seq
         self._way.take(tick)
 
     def close(self) -> None:
@@ -175,6 +190,8 @@ class AuditLog:
             return
         self.flush()
         self._way.close(self._next_seq - 1)
+        if self._timer is not None:
+            self._timer.cancel()
         self._loop = None
 
     async def __aenter__(self) -> Self:
@@ -186,21 +203,28 @@ class AuditLog:
     ) -> None:
         self.close()
 
+    def _turn_later(self, loop: asyncio.AbstractEventLoop) -> None:
+        """See to it that a segment with records ends in time when nothing more is written."""
+
+        def turn() -> None:
+            self._run.turn()
+            self._turn_later(loop)
+
+        if self._durability != "off":
+            self._timer = loop.call_later(self._segment_s, turn)
+
     def _way_on(self, loop: asyncio.AbstractEventLoop) -> Way:
         if self._durability == "off":
             return Nowhere(self._answer)
         if self._durability == "async":
-            most_s = self._async_ms / 1e3
-            return Behind(
-                self._run, self._accounts, self._answer, loop, most_records=self._async_records, most_s=most_s
-            )
+            return Behind(self._run, self._accounts, self._answer, loop, bound=self._async_bound)
         if self._durability == "fsync":
             return GroupCommit(self._run, self._accounts, self._answer, loop)
         return AtOnce(self._run, self._accounts, self._answer)
 
     def _schedule(self) -> None:
         if self._loop is None:
-            self._buffer.clear()
+            self._lines = Lines(self._salts)
             raise SegmentError("Expected an open audit log, got one that is not open (yet, or any more)")
         self._is_scheduled = True
         self._appended_s = time.perf_counter()

@@ -11,6 +11,8 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 from msgspec.structs import astuple
 
+from penstock.audit.commitment import Salts, commitment_of
+from penstock.audit.pseudonyms import is_pseudonym
 from penstock.audit.tags import is_plain, tag, untag
 from penstock.errors import SegmentError, Violation
 
@@ -29,7 +31,8 @@ class FellBack(msgspec.Struct, frozen=True):
 class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One call and how it ended. `gc=False`: it is made per request and holds no cycles.
 
-    - `kind`: "prediction" (answered), "refusal" (the caller's fault), "failure" (ours). `code`: "ok" or the failure's.
+    - `kind`: "prediction" (answered), "refusal" (the caller's fault), "failure" (ours), "feedback" (what came true; then
+      `request_id` is that of the prediction). `code`: "ok" or the failure's.
     - `seq`: the record's number within one run of a worker; given by `AuditLog.append`, 0 before.
     - `at`: when the call arrived; an aware datetime in UTC. `queue_ms`, `run_ms`, `total_ms`: milliseconds.
     - `input`: the final features: a list of row structs (encoded under their field names). `raw`: what the caller
@@ -40,13 +43,14 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
     - `trace_id`: of the caller's trace, where its `traceparent` names one.
     - `fallback`: what answered in place of the model, and why. `cached`: the response cache answered.
     - `rows`: of this call; `batch_rows`: of the run that this call was a part of.
+    - `commitment`, `salt`: of a record that was read; a `commitment` without `salt` is one whose payload was erased.
 
     In `input`, `raw`, `outputs` and `decision` NaN, infinities and lone surrogates are found and tagged by the
     encoder itself. Bytes and dicts with a key that starts with "$" are not looked for there (it would cost more than
     the encoding): the caller passes `tag(value)`.
     """
 
-    kind: Literal["prediction", "refusal", "failure"]
+    kind: Literal["prediction", "refusal", "failure", "feedback"]
     seq: int = 0
     request_id: str
     at: datetime
@@ -75,18 +79,36 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
     total_ms: float = 0.0
     fallback: FellBack | None = None
     cached: bool = False
+    commitment: str | None = None
+    salt: str | None = None
+
+    @property
+    def is_erased(self) -> bool:
+        """Whether there was a payload, which was erased since."""
+        return self.commitment is not None and self.salt is None
+
+
+class Payload(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """The part of a record that can be erased later, as in `Record`; `key` and `client_id` are here where they are in
+    clear.
+    """
+
+    input: Content = None
+    outputs: Content = None
+    raw: Content = None
+    violations: tuple[Violation, ...] = ()
+    body_sha256: str | None = None
+    key: str | None = None
+    client_id: str | None = None
 
 
 class Answered(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """The record of an answered call but for its `opening`: what differs from call to call, as in `Record`.
-
-    Made and written in a third of the time of a whole `Record`; read back it is one.
+    """The record of an answered call but for its `opening` and its payload: what differs from call to call, as in
+    `Record`. Made and written in a third of the time of a whole `Record`; read back it is one.
     """
 
     request_id: str
     at: datetime
-    input: Content
-    outputs: Content
     rows: int
     batch_rows: int
     queue_ms: float
@@ -95,7 +117,6 @@ class Answered(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     client_id: str | None = None
     principal: str = "anonymous"
     key: str | None = None
-    raw: Content = None
     undeclared: int = 0
     trace_id: str | None = None
 
@@ -115,36 +136,54 @@ def opening_of(*, model: str, version: int, digest: str, protocol: str, decision
 
 
 _encoder = msgspec.json.Encoder()
-_encode_into = _encoder.encode_into
+_encode = _encoder.encode
 _decoder = msgspec.json.Decoder(Record)
 _CONTENTS = ("input", "raw", "outputs", "decision")
-_COMMA = ord(",")
+_NO_PAYLOAD = Payload()
 
 
-def write_record(record: Record | Answered, seq: int, buffer: bytearray, opening: bytes = b"") -> None:
-    """Append the line of `record`, numbered `seq`, to `buffer`, newline included; `opening` is that of an `Answered`.
+class Lines:
+    """The lines of the records of one tick, in parts: as they are written, and as the chain covers them."""
 
-    msgspec writes NaN as null, so a line with "null" in it is looked at again and, if need be, encoded with tags. The
-    line may say null all the same: for a missing value. Raises TypeError for a value of no JSON type; the buffer is
-    then as it was.
-    """
-    start = len(buffer)
-    buffer.extend(b'{"seq":%d,%b' % (seq, opening))
-    join = len(buffer) - 1
-    try:
-        _encode_into(record, buffer, join)
-        nulls = buffer.count(b"null", join)
-        if nulls and nulls != _missing(record.input) and not _is_plain(record):
-            _encode_into(_with_tags(record), buffer, join)
-    except UnicodeEncodeError:  # lone surrogates, in the contents or in the envelope
-        del buffer[start:]
-        _write_tagged(record, seq, buffer, opening)
-        return
-    except BaseException:
-        del buffer[start:]
-        raise
-    buffer[join] = _COMMA  # over the opening brace of the record: the sequence number comes first
-    buffer.extend(b"\n")
+    __slots__ = ("_salts", "covered", "written")
+
+    def __init__(self, salts: Salts) -> None:
+        self._salts = salts
+        self.written: list[bytes] = []
+        self.covered: list[bytes] = []
+
+    def add(self, record: Record | Answered, seq: int, opening: bytes = b"", payload: Payload | None = None) -> None:
+        """Append the line of `record`, numbered `seq`; an `Answered` comes with its opening, and its payload if any is
+        kept.
+
+        msgspec writes NaN as null, so a payload with "null" in it is looked at again and, if need be, encoded with
+        tags. The line may say null all the same: for a missing value. Raises TypeError for a value of no JSON type;
+        nothing is appended then.
+        """
+        if type(record) is Record:
+            record, payload = _parted(record)
+        try:
+            head, body = _encode(record), b"{}" if payload is None else _encoded(payload)
+            if b"null" in head and not _is_plain(record):
+                head = _encode(_with_tags(record))
+        except UnicodeEncodeError:  # lone surrogates, in the contents or in the envelope
+            head, body = _encode(_with_tags(record)), _encode(_with_tags(payload or _NO_PAYLOAD))
+        if len(body) == 2:
+            line = b'{"seq":%d,%b%b\n' % (seq, opening, head[1:])
+            self.covered.append(line)
+            self.written.append(line)
+            return
+        tail = b',"salt":"%b",%b' % (self._salts.next(), body[1:])
+        envelope = b'{"seq":%d,%b%b,"commitment":"%b"' % (seq, opening, head[1:-1], commitment_of(tail))
+        self.covered += (envelope, b"}\n")
+        self.written += (envelope, tail, b"\n")
+
+
+def line_of(record: Record, seq: int) -> bytes:
+    """The line of one record, numbered `seq`."""
+    lines = Lines(Salts())
+    lines.add(record, seq)
+    return b"".join(lines.written)
 
 
 def read_record(line: bytes) -> Record:
@@ -158,9 +197,41 @@ def read_record(line: bytes) -> Record:
     return msgspec.structs.replace(record, **{name: untag(getattr(record, name)) for name in _CONTENTS})
 
 
-def _write_tagged(record: Record | Answered, seq: int, buffer: bytearray, opening: bytes) -> None:
-    """As `write_record`, by the slow path."""
-    buffer.extend(b'{"seq":%d,%b%b\n' % (seq, opening, _encoder.encode(_with_tags(record))[1:]))
+def _parted(record: Record) -> tuple[Record, Payload]:
+    """The envelope of a whole record, and its payload. What is no pseudonym is in clear, so it can be erased."""
+    key, client_id = record.key, record.client_id
+    is_key_clear, is_client_clear = not is_pseudonym(key), not is_pseudonym(client_id)
+    payload = Payload(
+        record.input,
+        record.outputs,
+        record.raw,
+        record.violations,
+        record.body_sha256,
+        key if is_key_clear else None,
+        client_id if is_client_clear else None,
+    )
+    envelope = msgspec.structs.replace(
+        record,
+        seq=0,
+        input=None,
+        outputs=None,
+        raw=None,
+        violations=(),
+        body_sha256=None,
+        key=None if is_key_clear else key,
+        client_id=None if is_client_clear else client_id,
+        commitment=None,
+        salt=None,
+    )
+    return envelope, payload
+
+
+def _encoded(payload: Payload) -> bytes:
+    body = _encode(payload)
+    nulls = body.count(b"null")
+    if nulls and nulls != _missing(payload.input) and not _is_plain(payload):
+        return _encode(_with_tags(payload))
+    return body
 
 
 def _missing(rows: Content) -> int:
@@ -171,12 +242,12 @@ def _missing(rows: Content) -> int:
         return -1
 
 
-def _is_plain(record: Record | Answered) -> bool:
+def _is_plain(record: msgspec.Struct) -> bool:
     return is_plain(tuple(getattr(record, name, None) for name in _CONTENTS))
 
 
-def _with_tags(record: Record | Answered) -> Record | Answered:
-    """The same record with its contents encoded by the slow path, and its other texts such that UTF-8 takes them."""
+def _with_tags(record: msgspec.Struct) -> msgspec.Struct:
+    """The same with its contents encoded by the slow path, and its other texts such that UTF-8 takes them."""
     changes = {name: _safe(name, value) for name, value in msgspec.structs.asdict(record).items() if value is not None}
     return msgspec.structs.replace(record, **changes)
 

@@ -14,6 +14,7 @@ from typing import BinaryIO
 import msgspec
 
 from penstock.audit.chain import Broken, verify
+from penstock.audit.commitment import erased
 from penstock.audit.issued import ISSUED_SUFFIX, read_issued
 from penstock.audit.segment import SUFFIX, Commit, commit_line, parse_commit, parse_header, sha256_hex
 from penstock.errors import SegmentError
@@ -140,7 +141,8 @@ def _ends_whole(file: BinaryIO) -> bool:
             return False
         records = commit.last - commit.first + 1
         if len(lines) > records + 1:  # the line before them is there, too: the first of them is not cut
-            return sha256_hex(b"".join(lines[len(lines) - 1 - records : -1])) == commit.sha256
+            covered = [erased(line) or b"" for line in lines[len(lines) - 1 - records : -1]]
+            return sha256_hex(b"".join(covered)) == commit.sha256
         if start == 0:
             return False
         tail_bytes *= 8

@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import secrets
 import socket
+import threading
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,12 +22,12 @@ _UNWRITABLE = (SegmentError, OSError, MemoryError)
 
 
 class Tick(msgspec.Struct):
-    """The records `first`..`last` (none if `last` is `first - 1`) as `lines`, and who waits for them.
-
-    `began_s` is when the first of them was appended, on `time.perf_counter`'s clock.
+    """The records `first`..`last` (none if `last` is `first - 1`) as `lines`, of which the chain covers `covered` (both
+    in parts), and who waits for them. `began_s` is when the first was appended, on `time.perf_counter`'s clock.
     """
 
-    lines: bytearray
+    lines: list[bytes]
+    covered: list[bytes]
     first: int
     last: int
     callbacks: list[OnFlushed]
@@ -40,11 +41,13 @@ class Tick(msgspec.Struct):
     def join(self, later: Tick) -> None:
         """Take in the records of the tick that follows without a gap."""
         self.lines.extend(later.lines)
+        self.covered.extend(later.covered)
         self.last = later.last
 
 
 class Run:
-    """Writes ticks to the segments of one run; used by one thread at a time.
+    """Writes ticks to the segments of one run; used by one thread at a time, but for `turn`. A segment ends at
+    `segment_bytes`, or `segment_s` after its beginning if it has records.
 
     A tick that does not follow the last one written comes after records that are lost: its commit line says so.
     `on_retired` gets each segment that is full or can no longer be trusted; it closes it.
@@ -56,6 +59,7 @@ class Run:
         *,
         worker: int,
         segment_bytes: int,
+        segment_s: float,
         clock: Callable[[], float],
         on_retired: Callable[[SegmentWriter], None] = SegmentWriter.close,
     ) -> None:
@@ -68,9 +72,12 @@ class Run:
         """How many records the segments say are lost."""
         self._worker = worker
         self._segment_bytes = segment_bytes
+        self._segment_s = segment_s
+        self._turning = threading.Lock()
         self._clock = clock
         self._segment: SegmentWriter | None = None
         self._segments = 0
+        self._began_s, self._first = 0.0, 1
         self._written = 0
 
     @property
@@ -94,15 +101,22 @@ class Run:
         self._segment = self._begin_segment(prev=None)
 
     def write(self, tick: Tick) -> Exception | None:
-        """Write the lines of `tick`, which are used up; what went wrong, after which nothing of it is in the file."""
-        lost = tick.first - self._written - 1
-        try:
-            self._ready_segment().write(tick.lines, first=tick.first, last=tick.last, dropped=lost)
-        except _UNWRITABLE as error:
-            return error
-        self._written = tick.last
-        self.missing += lost
+        """Write the lines of `tick`; what went wrong, after which nothing of it is in the file."""
+        with self._turning:
+            lost = tick.first - self._written - 1
+            try:
+                self._ready_segment().write(tick.lines, tick.covered, first=tick.first, last=tick.last, dropped=lost)
+            except _UNWRITABLE as error:
+                return error
+            self._written = tick.last
+            self.missing += lost
         return None
+
+    def turn(self) -> None:
+        """Begin a new segment if this one has records and is old, so that it can be sealed; by any thread."""
+        with self._turning:
+            if self._segment is not None and self._is_old and self._segment.is_sound:
+                self._ready_segment()
 
     def close(self, last: int) -> Exception | None:
         """Leave word that the records up to `last` are lost which were not written, and give the segment back.
@@ -111,14 +125,14 @@ class Run:
         """
         segment, error = self.segment, None
         if last > self._written and segment.is_sound:
-            error = self.write(Tick(bytearray(), last + 1, last, [], 0.0))
+            error = self.write(Tick([], [], last + 1, last, [], 0.0))
         segment.close()
         return error
 
     def _ready_segment(self) -> SegmentWriter:
         """The segment to write to, which is a new one when the last is full or can no longer be trusted."""
         segment = self.segment
-        if segment.is_sound and segment.size_bytes < self._segment_bytes:
+        if segment.is_sound and segment.size_bytes < self._segment_bytes and not self._is_old:
             return segment
         try:
             fresh = self._begin_segment(prev=segment.head)
@@ -130,6 +144,10 @@ class Run:
         self._segment = fresh
         self.on_retired(segment)
         return fresh
+
+    @property
+    def _is_old(self) -> bool:
+        return self._written >= self._first and self._clock() - self._began_s >= self._segment_s
 
     def _begin_segment(self, *, prev: str | None) -> SegmentWriter:
         started = datetime.fromtimestamp(self._clock(), UTC)
@@ -148,15 +166,16 @@ class Run:
         )
         segment = SegmentWriter(self.directory / name, header)
         self._segments += 1
+        self._began_s, self._first = started.timestamp(), header.first
         return segment
 
 
 def joined(ticks: Iterable[Tick]) -> list[Tick]:
-    """The same records in as few ticks as can be: those with a gap between them stay apart. Their callbacks are gone."""
+    """The same records in as few ticks as can be: those with a gap between them stay apart. No callbacks."""
     found: list[Tick] = []
     for tick in ticks:
         if found and found[-1].last + 1 == tick.first:
             found[-1].join(tick)
         else:
-            found.append(Tick(tick.lines, tick.first, tick.last, [], tick.began_s))
+            found.append(Tick(tick.lines, tick.covered, tick.first, tick.last, [], tick.began_s))
     return found

@@ -9,6 +9,7 @@ import errno
 import fcntl
 import hashlib
 import os
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import msgspec
 
 from penstock.errors import SegmentError
 
-FORMAT = 1
+FORMAT = 2
 SUFFIX = ".jsonl"
 
 
@@ -43,9 +44,9 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Commit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The last line of a write: it holds the records `first`..`last` (none if `last` is `first - 1`).
 
-    `sha256` is of the bytes of these records' lines; `prev` of the commit line before, or of the header line (each
-    with its newline). `dropped` records that came just before `first` could not be written; `lost`
-    ones went with a process that was killed before it had written them, which recovery found.
+    `sha256` is of the bytes of these records' lines as they are once erased; `prev` of the commit line before, or of
+    the header line (each with its newline). `dropped` records that came just before `first` could not be written;
+    `lost` ones went with a process that was killed before it had written them, which recovery found.
     """
 
     first: int
@@ -69,7 +70,7 @@ _header_decoder = msgspec.json.Decoder(_HeaderLine)
 _commit_decoder = msgspec.json.Decoder(_CommitLine)
 
 
-def sha256_hex(data: bytes | bytearray) -> str:
+def sha256_hex(data: bytes) -> str:
     """SHA-256 of `data` in hexadecimal."""
     return hashlib.sha256(data).hexdigest()
 
@@ -125,28 +126,31 @@ class SegmentWriter:
             line = header_line(header)
             self.head = sha256_hex(line)
             # The write of no records: every segment that is whole ends with a commit line.
-            commit = self._commit(bytearray(), header.first, header.first - 1)
+            commit = self._commit((), header.first, header.first - 1)
             self._write_whole(line + commit, commit)
             os.fsync(self._fd)
-            _fsync_directory(path.parent)
+            sync_directory(path.parent)
         except (OSError, SegmentError) as error:
             os.close(self._fd)
             path.unlink(missing_ok=True)
             raise SegmentError(f"Expected to begin the audit segment {path}, but: {error}") from error
 
-    def write(self, lines: bytearray, *, first: int, last: int, dropped: int = 0) -> None:
-        """Write the records' `lines` and their commit line in one `os.write`; `lines` is used up.
+    def write(
+        self, lines: Sequence[bytes], covered: Sequence[bytes], *, first: int, last: int, dropped: int = 0
+    ) -> None:
+        """Write the records' `lines` and their commit line in one `os.write`; `covered` is what the chain covers of
+        them; both are in parts.
 
         Whole or not at all: raises SegmentError when the system took less, after cutting the file back.
         """
-        commit = self._commit(lines, first, last, dropped)
-        lines.extend(commit)
-        self._write_whole(lines, commit)
+        commit = self._commit(covered, first, last, dropped)
+        self._write_whole(b"".join([*lines, commit]), commit)
 
-    def _commit(self, lines: bytearray, first: int, last: int, dropped: int = 0) -> bytes:
-        return commit_line(Commit(first=first, last=last, sha256=sha256_hex(lines), prev=self.head, dropped=dropped))
+    def _commit(self, covered: Sequence[bytes], first: int, last: int, dropped: int = 0) -> bytes:
+        digest = sha256_hex(b"".join(covered))
+        return commit_line(Commit(first=first, last=last, sha256=digest, prev=self.head, dropped=dropped))
 
-    def _write_whole(self, data: bytes | bytearray, commit: bytes) -> None:
+    def _write_whole(self, data: bytes, commit: bytes) -> None:
         """Write `data`, which ends with `commit`, or leave the file as it is and raise SegmentError."""
         try:
             # A full file size limit arrives as an error or a short write: Python ignores SIGXFSZ from its start.
@@ -179,7 +183,7 @@ class SegmentWriter:
         os.close(self._fd)
 
 
-def _fsync_directory(path: Path) -> None:
+def sync_directory(path: Path) -> None:
     """Make the names in `path` survive a power loss. Filesystems that cannot do so (EINVAL) are left at that."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:

@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
-from penstock.audit import FellBack, Masker
+from penstock.audit import FellBack, Masker, Policy
 from penstock.bundle.outputs import OutputSpec
 from penstock.errors import CallFailure
 from penstock.runtime import Served, Ticket, Took, Version
@@ -36,11 +36,14 @@ Reader = Callable[[bytes], Asked]
 
 
 class Spoken:
-    """What one protocol needs of one loaded version: its reader, its masker, the opening of its answers' records."""
+    """What one protocol needs of one loaded version: its reader, its masker, the opening of its answers' records, and
+    how much of their payload is kept.
+    """
 
-    __slots__ = ("masker", "opening", "read")
+    __slots__ = ("masker", "opening", "policy", "read")
 
-    def __init__(self, read: Reader, masker: Masker, opening: bytes) -> None:
+    def __init__(self, read: Reader, masker: Masker, opening: bytes, policy: Policy = "full") -> None:
+        self.policy = policy
         self.read = read
         self.masker = masker
         self.opening = opening

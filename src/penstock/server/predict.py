@@ -15,7 +15,19 @@ from typing import Final, cast
 
 import msgspec
 
-from penstock.audit import Answered, AuditLog, FellBack, Masker, Record, RequestIds, opening_of
+from penstock.audit import (
+    Answered,
+    AuditLog,
+    FellBack,
+    Keeps,
+    Masker,
+    Payload,
+    Privacy,
+    Record,
+    RequestIds,
+    keeps,
+    opening_of,
+)
 from penstock.errors import (
     CallFailure,
     InternalFailure,
@@ -60,7 +72,9 @@ class Predict:
         max_rows: int,
         intake: Intake | None = None,
         cache: ResponseCache | None = None,
+        privacy: Privacy | None = None,
     ) -> None:
+        self._privacy = privacy if privacy is not None else Privacy()
         self._host = host
         self._log = log
         self._measures = measures
@@ -131,26 +145,29 @@ class Predict:
             self._tell_of_fallback(call, reply.fallback)
             return
         latency_ms = reply.latency_ms = (time.monotonic_ns() - call.arrived_ns) // 1000 / 1e3
-        masker = spoken.masker
+        masker, privacy = spoken.masker, self._privacy
         raw, undeclared = (None, 0) if asked.raw is None else masker.raw(asked.raw)
+        key, client_id = privacy.key(asked.key or call.key), privacy.client_id(call.client_id)
+        payload = Payload(asked.rows if masker.is_open else masker.rows(asked.rows), msgspec.Raw(encoded), raw)
+        if spoken.policy != "full":
+            payload = _kept(payload, keeps(spoken.policy, reply.request_id))
+        if not privacy.is_hashed:
+            payload, key, client_id = msgspec.structs.replace(payload, key=key, client_id=client_id), None, None
         record = Answered(
             reply.request_id,
             reply.at,
-            asked.rows if masker.is_open else masker.rows(asked.rows),
-            msgspec.Raw(encoded),
             len(asked.rows),
             took.batch_rows,
             took.queue_ms,
             took.run_ms,
             latency_ms,
-            call.client_id,
+            client_id,
             call.principal,
-            asked.key or call.key,
-            raw,
+            key,
             undeclared,
             None if call.trace is None else call.trace.trace_id,
         )
-        self._log.append(record, spoken.opening)
+        self._log.append(record, spoken.opening, payload)
 
     def _recorded(self, calls: Sequence[Call], unwritten: Exception | None) -> None:
         """Give back calls whose records are down, or could not be written."""
@@ -188,7 +205,7 @@ class Predict:
             read = face.reader_for(model.check, self._max_rows, model.bundle.outputs)
         else:
             read = face.reader(model.check, self._max_rows)
-        spoken = Spoken(read, Masker(model.schema), opening)
+        spoken = Spoken(read, Masker(model.schema), opening, self._privacy.policy(model.name))
         served.spoken[face.name] = spoken
         return spoken
 
@@ -298,27 +315,38 @@ class Predict:
         unread = call.body if asked is None and call.body else None
         is_hashed = unread is not None and not isinstance(failure, _CHEAP)
         raw, undeclared = (None, 0) if masker is None or asked is None or asked.raw is None else masker.raw(asked.raw)
+        name = call.model if model is None else model.name
+        kept = _kept(
+            Payload(
+                input=None if masker is None or asked is None else masker.rows(asked.rows),
+                outputs=msgspec.Raw(reply.encoded) if failure is None else None,
+                raw=raw,
+                violations=tuple(failure.violations) if isinstance(failure, SchemaViolation) else (),
+                body_sha256=hashlib.sha256(call.body).hexdigest() if is_hashed else None,
+            ),
+            keeps(self._privacy.policy(name), reply.request_id),
+        )
         return Record(
             kind="prediction" if failure is None else "refusal" if is_refusal(failure) else "failure",
             code="ok" if failure is None else failure.code,
             request_id=reply.request_id,
             at=reply.at,
-            client_id=call.client_id,
+            client_id=self._privacy.client_id(call.client_id),
             trace_id=None if call.trace is None else call.trace.trace_id,
             principal=call.principal,
-            model=call.model if model is None else model.name,
+            model=name,
             version=call.version if model is None else model.version,
             digest=None if model is None else model.digest,
             protocol=call.face.name,
-            key=call.key if asked is None else asked.key or call.key,
-            input=None if masker is None or asked is None else masker.rows(asked.rows),
-            raw=raw,
+            key=self._privacy.key(call.key if asked is None else asked.key or call.key),
+            input=kept.input,
+            raw=kept.raw,
             undeclared=undeclared,
-            outputs=msgspec.Raw(reply.encoded) if failure is None else None,
+            outputs=kept.outputs,
             decision=_decision(call),
-            violations=tuple(failure.violations) if isinstance(failure, SchemaViolation) else (),
+            violations=kept.violations,
             body_bytes=None if unread is None else len(unread),
-            body_sha256=hashlib.sha256(call.body).hexdigest() if is_hashed else None,
+            body_sha256=kept.body_sha256,
             rows=0 if asked is None else len(asked.rows),
             batch_rows=0 if took is None else took.batch_rows,
             queue_ms=0.0 if took is None else took.queue_ms,
@@ -327,6 +355,13 @@ class Predict:
             fallback=reply.fallback,
             cached=reply.is_cached,
         )
+
+
+def _kept(payload: Payload, kept: Keeps) -> Payload:
+    """What is kept of a payload, masked already."""
+    if kept == "full":
+        return payload
+    return Payload(input=payload.input) if kept == "features" else Payload()
 
 
 def _decision(call: Call) -> Decision | None:

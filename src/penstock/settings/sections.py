@@ -125,13 +125,29 @@ class AuditSettings(msgspec.Struct, frozen=True, kw_only=True):
     async_ms: Annotated[
         int, Meta(ge=1, le=60_000, description="With `async`, how long a record waits for others before its write.")
     ] = 100
+    clear_ids: Annotated[
+        bool,
+        Meta(
+            description="Keep callers' keys and client ids in clear; off, keyed hashes are kept (the secret is in "
+            "`<home>/audit.key`)."
+        ),
+    ] = False
+    payload: Annotated[
+        dict[str, Literal["full", "features", "none"] | Annotated[float, Meta(ge=0, le=1)]],
+        Meta(
+            title="a table `[audit.payload]`, for each model `full`, `features`, `none` or a share as `0.1`",
+            description="How much of a call's rows and answers a model's records keep; all, where nothing is said.",
+        ),
+    ] = msgspec.field(default_factory=dict)
     segment_bytes: Annotated[
         int, Meta(ge=MIB_BYTES, le=2**40, description="Size at which a segment of the log is closed for a new one.")
     ] = 128 * MIB_BYTES
     seal_after_s: Annotated[
         float,
         Meta(
-            ge=1, le=31_536_000, description="Age at which a segment with records is closed for a new one, to be sealed."
+            ge=1,
+            le=31_536_000,
+            description="Age at which a segment with records is closed for a new one, to be sealed.",
         ),
     ] = 3600.0
     retention_days: Annotated[

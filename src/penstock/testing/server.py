@@ -16,7 +16,7 @@ from typing import Any
 
 import httpx
 
-from penstock.audit import Record, read_records
+from penstock.audit import Pseudonyms, Record, open_pseudonyms, read_records
 
 START_S = 60.0
 STOP_S = 30.0
@@ -48,6 +48,11 @@ class Running:
     def connect(self) -> socket.socket:
         """A bare connection."""
         return socket.create_connection(("127.0.0.1", self.port), timeout=20)
+
+    @property
+    def pseudonyms(self) -> Pseudonyms:
+        """What its records have in place of keys and client ids."""
+        return open_pseudonyms(self.home)
 
     def records(self) -> list[Record]:
         """Everything that it has recorded so far, oldest first."""

@@ -154,7 +154,8 @@ def test_the_record(server: Running, ask: Ask, channel: grpc.Channel) -> None:
     _, call = method.with_call(matrix().SerializeToString(), timeout=20, metadata=metadata)
     [request_id] = [value for name, value in call.trailing_metadata() if name == "x-penstock-request-id"]
     record = server.record(request_id)
-    assert ("v2-grpc", "mine", "ab" * 16, 2) == (record.protocol, record.client_id, record.trace_id, record.rows)
+    mine = server.pseudonyms.of_client_id("mine")
+    assert ("v2-grpc", mine, "ab" * 16, 2) == (record.protocol, record.client_id, record.trace_id, record.rows)
 
 
 def test_a_deadline(server: Running, channel: grpc.Channel) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from itertools import chain
+from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
@@ -74,39 +75,35 @@ _WORD: Final = pa.dictionary(pa.int32(), pa.string())
 _TEXT: Final = pa.string()
 
 
-def _plain(name: str) -> Callable[[_Line], Any]:
-    return lambda line: getattr(line, name)
-
-
 # Column, Arrow type, and what it is of a line; in the order of the files. `worker` and `run` come before them.
 _ENVELOPE: Final[tuple[tuple[str, pa.DataType, Callable[[_Line], Any]], ...]] = (
-    ("seq", pa.int64(), _plain("seq")),
-    ("request_id", _TEXT, _plain("request_id")),
-    ("arrived_at", pa.timestamp("us", "UTC"), _plain("at")),
-    ("kind", _WORD, _plain("kind")),
-    ("code", _WORD, _plain("code")),
-    ("model", _WORD, _plain("model")),
+    ("seq", pa.int64(), attrgetter("seq")),
+    ("request_id", _TEXT, attrgetter("request_id")),
+    ("arrived_at", pa.timestamp("us", "UTC"), attrgetter("at")),
+    ("kind", _WORD, attrgetter("kind")),
+    ("code", _WORD, attrgetter("code")),
+    ("model", _WORD, attrgetter("model")),
     ("version", pa.int64(), lambda line: line.version if type(line.version) is int else None),
     ("version_asked", _TEXT, lambda line: line.version if type(line.version) is str else None),
-    ("digest", _WORD, _plain("digest")),
-    ("protocol", _WORD, _plain("protocol")),
-    ("principal", _WORD, _plain("principal")),
-    ("client_id", _TEXT, _plain("client_id")),
-    ("trace_id", _TEXT, _plain("trace_id")),
-    ("key", _TEXT, _plain("key")),
-    ("arm", _WORD, _plain("arm")),
-    ("cached", pa.bool_(), _plain("cached")),
+    ("digest", _WORD, attrgetter("digest")),
+    ("protocol", _WORD, attrgetter("protocol")),
+    ("principal", _WORD, attrgetter("principal")),
+    ("client_id", _TEXT, attrgetter("client_id")),
+    ("trace_id", _TEXT, attrgetter("trace_id")),
+    ("key", _TEXT, attrgetter("key")),
+    ("arm", _WORD, attrgetter("arm")),
+    ("cached", pa.bool_(), attrgetter("cached")),
     ("fallback_kind", _WORD, lambda line: line.fallback and line.fallback.kind),
     ("fallback_code", _WORD, lambda line: line.fallback and line.fallback.code),
     ("fallback_version", pa.int64(), lambda line: line.fallback and line.fallback.version),
-    ("rows", pa.int64(), _plain("rows")),
-    ("batch_rows", pa.int64(), _plain("batch_rows")),
-    ("queue_ms", pa.float64(), _plain("queue_ms")),
-    ("run_ms", pa.float64(), _plain("run_ms")),
-    ("total_ms", pa.float64(), _plain("total_ms")),
-    ("undeclared", pa.int64(), _plain("undeclared")),
-    ("body_bytes", pa.int64(), _plain("body_bytes")),
-    ("body_sha256", _TEXT, _plain("body_sha256")),
+    ("rows", pa.int64(), attrgetter("rows")),
+    ("batch_rows", pa.int64(), attrgetter("batch_rows")),
+    ("queue_ms", pa.float64(), attrgetter("queue_ms")),
+    ("run_ms", pa.float64(), attrgetter("run_ms")),
+    ("total_ms", pa.float64(), attrgetter("total_ms")),
+    ("undeclared", pa.int64(), attrgetter("undeclared")),
+    ("body_bytes", pa.int64(), attrgetter("body_bytes")),
+    ("body_sha256", _TEXT, attrgetter("body_sha256")),
 )
 ENVELOPE_SCHEMA: Final = pa.schema(
     [
@@ -231,7 +228,7 @@ def _table(taken: Sequence[_Taken], source: Source) -> pa.Table:
     arrays = [pa.repeat(pa.scalar(source.worker, pa.int32()), count)]
     arrays.append(pa.array([source.run] * count, pa.string()).dictionary_encode())
     for _, kind, of in _ENVELOPE:
-        values = [of(record) for record in records]
+        values = list(map(of, records))
         is_word = pa.types.is_dictionary(kind)
         arrays.append(pa.array(values, _TEXT).dictionary_encode() if is_word else pa.array(values, kind))
     arrays.append(pa.array([each.ends_write for each in taken], pa.bool_()))

@@ -30,6 +30,7 @@ from penstock.notify import NOBODY, READY, STOPPING, Notify
 from penstock.routing import Wanted, listed, read_wanted
 from penstock.runtime import Dormant, Fallback, Host, Limits, RemoteModel, ResponseCache, Version
 from penstock.server.curl import curl_line
+from penstock.server.feedback import Feedback
 from penstock.server.http.asgi import HttpApp
 from penstock.server.http.connection import Http1
 from penstock.server.http.cors import Cors
@@ -123,6 +124,7 @@ def assembled(
             registry=registry,
         )
         witness = stack.enter_context(contextlib.closing(_witness(settings, worker, registry, stack)))
+        privacy = _privacy(settings)
         predict = Predict(
             host,
             log,
@@ -131,12 +133,14 @@ def assembled(
             max_rows=settings.server.max_rows,
             intake=Intake(settings.limits.bytes_in_flight),
             cache=cache,
-            privacy=_privacy(settings),
+            privacy=privacy,
         )
         pages = Pages(host, metrics or own_metrics(registry, worker), info=_info(settings, wanted))
+        feedback = Feedback(host, log, witness=witness, measures=measures, intake=predict.intake, privacy=privacy)
         door = Door(settings.limits.connections, registry)
         grpc = _grpc(settings.server, predict, host)
-        yield Assembled(registry, host, swaps, log, runner, _uvicorn_config(settings, predict, pages, door), grpc)
+        config = _uvicorn_config(settings, predict, pages, door, feedback=feedback)
+        yield Assembled(registry, host, swaps, log, runner, config, grpc)
 
 
 def _grpc(server: ServerSettings, predict: Predict, host: Host) -> GrpcServer | None:
@@ -357,7 +361,9 @@ def _info(settings: Settings, wanted: Wanted) -> dict[str, object]:
     }
 
 
-def _uvicorn_config(settings: Settings, predict: Predict, pages: Pages, door: Door) -> uvicorn.Config:
+def _uvicorn_config(
+    settings: Settings, predict: Predict, pages: Pages, door: Door, *, feedback: Feedback
+) -> uvicorn.Config:
     server = settings.server
     predictions = Predictions(predict, max_body_bytes=server.max_body_bytes, deadline_ms=server.deadline_ms)
     connection = partial(
@@ -367,7 +373,7 @@ def _uvicorn_config(settings: Settings, predict: Predict, pages: Pages, door: Do
         door=door,
     )
     return uvicorn.Config(
-        HttpApp(predictions, pages, Cors(server.cors_origins)),  # raw ASGI with plain dicts
+        HttpApp(predictions, pages, Cors(server.cors_origins), feedback),  # raw ASGI with plain dicts
         http=connection,  # type: ignore[arg-type]  # makes a protocol
         ws="none",
         lifespan="off",

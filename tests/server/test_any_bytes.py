@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from penstock.app import own_metrics
 from penstock.audit import AuditLog, Record, read_record
 from penstock.runtime import Host, open_model
+from penstock.server.feedback import Feedback
 from penstock.server.http.asgi import HttpApp
 from penstock.server.http.cors import Cors
 from penstock.server.http.pages import Pages
@@ -77,7 +78,10 @@ def ask(bundles: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> I
         predict = Predict(host, log, measures=measures, witness=Collecting(bugs), max_rows=20)
         pages = Pages(host, own_metrics(registry, 0), info={})
         app = HttpApp(
-            Predictions(predict, max_body_bytes=5000, deadline_ms=30_000), pages, Cors(("https://a.example",))
+            Predictions(predict, max_body_bytes=5000, deadline_ms=30_000),
+            pages,
+            Cors(("https://a.example",)),
+            Feedback(host, log, witness=Collecting(bugs), measures=measures, intake=predict.intake),
         )
         with log.path.open("rb") as segment:
 

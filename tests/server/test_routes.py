@@ -16,7 +16,7 @@ from penstock.runtime import Host
 from penstock.server.http.pages import METRICS, Pages
 from penstock.server.http.predictions import Predictions
 from penstock.server.http.routes import ROUTES, Permission, Route, match
-from penstock.server.measures import Measures
+from penstock.server.measures import FEEDBACK, Measures
 from penstock.server.predict import Predict
 from penstock.server.witness import Witness
 from penstock.telemetry import Registry
@@ -28,7 +28,7 @@ def test_each_route_declares_a_permission() -> None:
     assert {"/health", "/health/live", "/health/ready", "/ping", "/v2/health/live", "/v2/health/ready"} == {
         route.path for route in ROUTES if route.permission == "public"
     }
-    assert {"predict"} == {
+    assert {"predict", "feedback"} == {
         route.permission for route in ROUTES if route.method == "POST" and route.answer != "v2_index"
     }
 
@@ -40,7 +40,7 @@ def test_each_answer_is_known(tmp_path: Path) -> None:
     witness = Witness(slow_ms=0)
     predict = Predict(host, AuditLog(tmp_path), measures=Measures(registry), witness=witness, max_rows=1)
     predictions = Predictions(predict, max_body_bytes=1, deadline_ms=1)
-    known = {**predictions._faces, **pages._answers, METRICS: None}
+    known = {**predictions._faces, **pages._answers, METRICS: None, FEEDBACK: None}
     assert {route.answer for route in ROUTES} == set(known)
 
 

@@ -15,6 +15,11 @@ from penstock.telemetry import DURATION_BUCKETS_S, ROWS_BUCKETS, Counter, Histog
 _NO_ARM = ""
 _NO_MODEL = ("", "")
 _STATUS = {"prediction": "success", "refusal": "rejected", "failure": "error"}
+FEEDBACK = "feedback"
+"""The protocol of feedback, in records."""
+
+_FED = {"refusal": "refused", "failure": "failed"}
+_FEEDBACK_HELP = "Statements of feedback that were recorded; calls of it that were refused, or failed."
 
 
 _Key = tuple[tuple[str, str], str, str]
@@ -52,6 +57,7 @@ class Measures:
         self._fallbacks = registry.counter(
             "penstock_fallback_answers_total", "Calls that a fallback answered.", ("model", "version", "kind")
         )
+        self._feedback = registry.counter("penstock_feedback_total", _FEEDBACK_HELP, ("outcome",))
         self._meters: dict[_Key, _Meter] = {}
         self._timers: dict[
             tuple[str, str], tuple[Histogram, Histogram, Histogram, Histogram]
@@ -96,12 +102,19 @@ class Measures:
     def recount(self, record: Record) -> None:
         """Count a call of another process by its record; of its run is known too little to count that."""
         labels = _NO_MODEL if record.digest is None or record.model is None else (record.model, str(record.version))
+        if record.protocol == FEEDBACK:
+            self.fed(_FED.get(record.kind, "recorded"))
+            return
         status = _STATUS[record.kind]
         self._requests.at((*labels, _NO_ARM, record.protocol or "", status, record.code)).inc()
         if record.kind == "prediction" and record.batch_rows:
             timers = self._timers.get(labels) or self._timer(labels)
             timers[0].observe(record.total_ms / 1e3)
             timers[1].observe(record.queue_ms / 1e3)
+
+    def fed(self, outcome: str, count: int = 1) -> None:
+        """Count statements of feedback, or a call of it that came to nothing."""
+        self._feedback.at((outcome,)).inc(count)
 
     def ran(self, model: Version, rows: int, run_ms: float) -> None:
         """Count one run of a model."""

@@ -11,6 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from penstock.bundle.outputs import OutputSpec
+from penstock.server import openapi_feedback as feedback
 from penstock.server import openapi_mlflow as mlflow
 from penstock.server import openapi_shared as shared
 from penstock.server import openapi_tfserving as tf
@@ -18,8 +19,8 @@ from penstock.server import openapi_v2 as v2
 
 Json = dict[str, Any]
 
-_OTHERS: Final[Json] = {**v2.SCHEMAS, **tf.SCHEMAS, **mlflow.SCHEMAS}
-_OTHER_PATHS: Final[Json] = {**v2.PATHS, **tf.PATHS, **mlflow.PATHS}
+_OTHERS: Final[Json] = {**feedback.SCHEMAS, **v2.SCHEMAS, **tf.SCHEMAS, **mlflow.SCHEMAS}
+_OTHER_PATHS: Final[Json] = {**feedback.PATHS, **v2.PATHS, **tf.PATHS, **mlflow.PATHS}
 _ANY_ROW: Final[Json] = {"type": "object", "description": "A row of the model; its own operation says which fields."}
 
 

@@ -12,12 +12,14 @@ from typing import Any
 from penstock.errors import CallFailure, Overloaded, TooLarge, Unreadable
 from penstock.server.call import Call
 from penstock.server.failures import HTTP_STATUS, refusal_body
+from penstock.server.feedback import Feedback, Statements
 from penstock.server.http.cors import Cors
 from penstock.server.http.packing import LEAST_BYTES, answer_coding, coding_of, packed, unpacked
 from penstock.server.http.pages import Pages
 from penstock.server.http.predictions import Headers, Predictions, Response, failure_headers, response_of, too_large
 from penstock.server.http.routes import match
 from penstock.server.intake import Intake, overloaded
+from penstock.server.measures import FEEDBACK
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -30,10 +32,12 @@ CALL = "penstock.call"
 class HttpApp:
     """The data port. One per worker; runs on its event loop."""
 
-    def __init__(self, predictions: Predictions, pages: Pages, cors: Cors) -> None:
+    def __init__(self, predictions: Predictions, pages: Pages, cors: Cors, feedback: Feedback) -> None:
         self._predictions = predictions
         self._pages = pages
         self._cors = cors
+        self._feedback = feedback
+        self._statements = (Statements(),)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request. Never raises for what a client sends."""
@@ -41,11 +45,13 @@ class HttpApp:
         if isinstance(found, CallFailure):
             await self._refuse(scope, send, found)
             return
-        asked = self._predictions.faces_of(*found)
+        is_feedback = found[0].answer == FEEDBACK
+        asked = (self._statements, found[1]) if is_feedback else self._predictions.faces_of(*found)
         if asked is not None:
             call = self._predictions.call(*asked, scope["headers"], kind=Call)
             call.headers = dict(scope["headers"])
-            await self._answer(scope, receive, send, call)
+            start = self._feedback.start if is_feedback else self._predictions.start
+            await self._answer(scope, receive, send, call=call, start=start)
             return
         try:
             page = await self._pages.page(found[0].answer, found[1])
@@ -54,7 +60,9 @@ class HttpApp:
             return
         await _send(send, page.status, [*page.headers, *self._cors.headers(scope)], page.body)
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send, call: Call) -> None:
+    async def _answer(
+        self, scope: Scope, receive: Receive, send: Send, *, call: Call, start: Callable[[Call], None]
+    ) -> None:
         coding = b"" if call.failure is not None else coding_of(call.headers.get(b"content-encoding", b""))
         if not isinstance(call.failure, TooLarge):
             limit_bytes, intake = self._predictions.max_body_bytes, self._predictions.intake
@@ -68,7 +76,7 @@ class HttpApp:
         scope[CALL] = call
         landed: asyncio.Future[Call] = asyncio.get_running_loop().create_future()
         call.done = landed.set_result
-        self._predictions.start(call)
+        start(call)
         response = response_of(await landed)
         if coding:
             response = await _packed(response, call.headers.get(b"accept-encoding", b""))

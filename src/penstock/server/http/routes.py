@@ -10,7 +10,7 @@ import msgspec
 
 from penstock.errors import CallFailure, MethodNotAllowed, NotFound
 
-Permission = Literal["predict", "read", "public"]
+Permission = Literal["predict", "feedback", "read", "public"]
 
 
 class Route(msgspec.Struct, frozen=True):
@@ -62,6 +62,7 @@ ROUTES: Final = (
     Route("GET", "/model/version", "model_version", "read"),
     Route("GET", "/v1/models", "models", "read"),
     Route("GET", "/v1/models/{model}", "model", "read"),
+    Route("POST", "/v1/feedback", "feedback", "feedback"),
     Route("GET", "/v1/info", "info", "read"),
     Route("GET", "/openapi.json", "openapi", "read"),
     Route("GET", "/docs", "docs", "read"),

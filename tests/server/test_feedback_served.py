@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -228,3 +229,18 @@ def test_shown_beside_the_answer(server: Running, http: httpx.Client, asked: str
     assert "what was answered" in done.stdout
     rows = subprocess.run([*line, "--rows"], capture_output=True, text=True, env=environment({}), timeout=120)
     assert '"tenure_months": 7' in rows.stdout
+
+
+def test_a_training_set(server: Running, asked: str, tmp_path: Path) -> None:
+    """`audit training-set` writes labelled rows as they were served, to be packed again, and says what it left out."""
+    with Client(server.url) as client:
+        client.feedback(asked, actual="no", index=1)
+        client.feedback(NOBODY, actual="no")
+    out = tmp_path / "served.jsonl"
+    line = [sys.executable, "-m", "penstock", "audit", "training-set", "churn", str(out), "--home", str(server.home)]
+    done = subprocess.run([*line, "--target", "left", "--ids"], capture_output=True, text=True, env=environment({}))
+    assert 0 == done.returncode, done.stderr
+    assert "statements of feedback found no row in this log" in done.stdout
+    [row] = [one for one in map(json.loads, out.read_text().splitlines()) if one["request_id"] == asked]
+    assert ("no", 1, 1, 7, None) == (row["left"], row["row"], row["model_version"], row["tenure_months"], row["income"])
+    assert 2 == subprocess.run(line, capture_output=True, env=environment({})).returncode

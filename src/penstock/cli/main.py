@@ -17,6 +17,7 @@ from penstock.cli.models import history, model, models
 from penstock.cli.predict import predict
 from penstock.cli.screen import fail
 from penstock.cli.serve import serve
+from penstock.cli.training import training_set
 from penstock.errors import PenstockError, SettingsError
 
 _NO, _WRONG_USE = 1, 2
@@ -48,6 +49,7 @@ app.command("remove")(remove)
 app.command("gc")(gc)
 app.command("backup")(backup)
 app.command("restore")(restore)
+audit.command("training-set")(training_set)
 app.add_typer(audit, name="audit")
 app.command("predict")(predict)
 app.command("feedback")(feedback)

@@ -102,3 +102,13 @@ def test_any_rows_come_back(inputs: list[list[dict[str, object]]]) -> None:
     lines = [line_of(answered(number, input=tag(rows))) for number, rows in enumerate(inputs)]
     there = [repr(record.input) for record in records_of(table_of(lines, OURS))]
     assert [repr(read_record(line).input) for line in lines] == there
+
+
+def test_feedback_has_no_features() -> None:
+    """What somebody says came true is no feature: it has its line only, and changes no type of a field's column."""
+    said = Record(kind="feedback", request_id="0190-1", at=answered(1).at, input=tag([{"age": "old"}]), rows=1)
+    table = table_of([line_of(said), line_of(answered(2))], OURS)
+    assert {"0190-1": None, "0190-00000002": [22]} == dict(
+        zip(table["request_id"].to_pylist(), table["feature_age"].to_pylist(), strict=True)
+    )
+    assert '"age":"old"' in table["payload"].to_pylist()[0]

@@ -236,7 +236,9 @@ def _table(taken: Sequence[_Taken], source: Source) -> pa.Table:
     arrays += [pa.array([envelope for envelope, _ in texts], _TEXT), pa.array([payload for _, payload in texts], _TEXT)]
     table = pa.table(arrays, schema=ENVELOPE_SCHEMA)
     for prefix, name in ((FEATURE, "input"), (PREDICTION, "outputs")):
-        for column, array in _typed_columns(prefix, [getattr(record, name) for record in records]):
+        # What feedback says is no feature, and must not change the type of one of the same name.
+        contents = [_NOTHING if record.kind == "feedback" else getattr(record, name) for record in records]
+        for column, array in _typed_columns(prefix, contents):
             table = table.append_column(column, array)
     return table
 

@@ -174,7 +174,7 @@ def _make_views(connection: duckdb.DuckDBPyConnection, files: list[str], live: p
     left_out = ", ".join(["rows", "input", "raw", "outputs", "envelope", "payload", "ends_write", *typed])
     connection.execute(
         f"CREATE VIEW predictions AS SELECT * EXCLUDE ({left_out}), unnest(range(rows)) AS row{lists} "
-        "FROM records WHERE rows > 0"
+        "FROM records WHERE rows > 0 AND kind <> 'feedback'"
     )
 
 

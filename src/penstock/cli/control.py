@@ -89,7 +89,7 @@ def alias(
     config: Config = None,
     json: Json = False,
 ) -> None:
-    """Give an alias to a version, or take it away; callers name it as `?alias=candidate`, or in the path.
+    """Give an alias to a version, or take it away; callers ask `/v1/models/NAME/aliases/ALIAS/predict`.
 
     Example: `penstock alias churn candidate 5`; `penstock alias churn candidate --remove`
     """
@@ -112,8 +112,10 @@ def rollback(
     config: Config = None,
     json: Json = False,
 ) -> None:
-    """Make the champion before this one the champion again; it is still loaded. Exits 1 unless all workers answer
-    by it. Once more goes back one more. Example: `penstock rollback churn --reason "complaints from the call centre"`
+    """Make the champion before this one the champion again. Exits 1 unless all workers answer by it.
+
+    It is still loaded, so that this takes a moment; once more goes back one more.
+    Example: `penstock rollback churn --reason "complaints from the call centre"`
     """
     with progress(quiet=json) as step, Asked(home, url, config).operations() as operations:
         step("waiting for all workers")
@@ -133,6 +135,7 @@ def remove(
     home: Home = None,
     url: Url = None,
     config: Config = None,
+    json: Json = False,
 ) -> None:
     """Remove a version that nothing refers to; its files go with the next `penstock gc`, its number is not given again.
 
@@ -140,6 +143,9 @@ def remove(
     """
     with Asked(home, url, config).operations() as operations:
         operations.remove(name, version, by(reason, if_revision, force=force))
+    if json:
+        print_json({"model": name, "version": version})
+        return
     console().print(f"version {version} of {name} is removed; `penstock gc` frees its files")
 
 
@@ -206,14 +212,18 @@ def backup(
     home: Home = None,
     url: Url = None,
     config: Config = None,
+    json: Json = False,
 ) -> None:
     """Copy the state, the bundles and the log of a home, which may be serving, as of one moment.
 
     Example: `penstock backup /backups/penstock-monday`
     """
-    with progress(quiet=False) as step, Asked(home, url, config).operations() as operations:
+    with progress(quiet=json) as step, Asked(home, url, config).operations() as operations:
         step("copying")
         operations.back_up(directory.absolute())
+    if json:
+        print_json({"directory": str(directory)})
+        return
     console().print(
         f"backed up to {directory}; `penstock restore {directory} --home DIR` makes a home of it", markup=False
     )
@@ -224,6 +234,7 @@ def restore(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="What `penstock backup` made.")],
     home: Home = None,
     config: Config = None,
+    json: Json = False,
 ) -> None:
     """Make a new home of a backup; every byte of it is checked. An existing home is not touched.
 
@@ -233,9 +244,12 @@ def restore(
     from penstock.settings import from_environment
 
     settings = from_environment(flags={} if home is None else {"home": home}, file=config).settings
-    with progress(quiet=False) as step:
+    with progress(quiet=json) as step:
         step("checking and copying")
         found = restored(directory, settings)
+    if json:
+        print_json({"home": settings.home, "at": found.at, "revision": found.revision})
+        return
     console().print(f"restored to {settings.home}, as of {shown(found.at)} (revision {found.revision})", markup=False)
     console().print(f"Next: penstock serve --home {settings.home}", markup=False)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 import uvicorn
-from starlette.types import ASGIApp
+from fastapi import FastAPI
 
 from penstock.bundle.bundle import Bundle
 from penstock.bundle.golden import Golden
@@ -20,6 +20,7 @@ from penstock.bundle.write import Identity, sealed, write_bundle
 from penstock.control.changes import Who
 from penstock.control.control import By
 from penstock.controller import assemble
+from penstock.controller.api import uvicorn_config
 from penstock.controller.assemble import Plane, control_plane
 from penstock.settings import ControlSettings, Settings
 
@@ -40,10 +41,9 @@ def plane_of(settings: Settings) -> Iterator[Plane]:
 
 
 @contextlib.contextmanager
-def served(app: ASGIApp) -> Iterator[str]:
+def served(app: FastAPI) -> Iterator[str]:
     """The URL at which a real server answers by `app`, as the controller runs it."""
-    config = uvicorn.Config(app, access_log=False, log_config=None, lifespan="off", server_header=False, ws="none")
-    server = uvicorn.Server(config)
+    server = uvicorn.Server(uvicorn_config(app))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()

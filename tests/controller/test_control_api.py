@@ -369,6 +369,16 @@ def test_a_caller_who_hangs_up(client: httpx.Client, home: Path) -> None:
     assert 200 == client.get("/health").status_code
 
 
+def test_a_head_that_never_ends(client: httpx.Client) -> None:
+    """Headers have a limit: nobody fills the memory with them."""
+    with socket.create_connection(("127.0.0.1", client.base_url.port or 0)) as connection:
+        with contextlib.suppress(OSError):  # it may be closed before all is sent
+            connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * (4 << 20))
+        with contextlib.suppress(ConnectionResetError):
+            assert b"HTTP/1.1 4" == connection.recv(10)
+    assert 200 == client.get("/health").status_code
+
+
 def test_many_bundles_at_once(client: httpx.Client, home: Path) -> None:
     """Only so many bundles may be on their way in, as each may fill the disk; one more may come again."""
     path = "/v1/models/iris/versions"

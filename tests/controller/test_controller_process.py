@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import random
 import shutil
-import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,13 +19,13 @@ from penstock.control.control import By, Control
 from penstock.control.gate import LoadGate
 from penstock.control.repository import Repository
 from penstock.control.sql_store import SqlStore
-from penstock.controller.open import operations_of
 from penstock.controller.lock import LOCK_FILE, answering
+from penstock.controller.open import operations_of
 from penstock.errors import Conflict, PenstockError
-from penstock.settings import ControlSettings, Settings
+from penstock.settings import Settings
 
 BY = By(who=Who("ada@mill"))
-KILLS = 4
+KILLS = 3
 
 
 @pytest.fixture(scope="module")
@@ -194,25 +193,6 @@ def test_a_home_has_one_server(stage: Stage) -> None:
     assert 1 == second.ended()
     with contextlib.closing(stage.operations()) as operations:
         assert operations.move("iris", "champion", 2, BY).is_applied
-
-
-def test_a_port_that_is_taken(settings: Settings) -> None:
-    """A controller whose port is taken says which, and which setting names another."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        stage = Stage(msgspec.structs.replace(settings, control=ControlSettings(port=port)))
-        stage.start()
-        assert 1 == stage.ended()
-    assert f"cannot listen on 127.0.0.1:{port}: Address already in use; choose another control.port" == stage.failure
-
-
-def test_an_address_that_others_reach(settings: Settings) -> None:
-    """The control API is not offered to others without `control.insecure`."""
-    control = ControlSettings(host="0.0.0.0", port=0)
-    stage = Stage(msgspec.structs.replace(settings, control=control))
-    stage.start()
-    assert 1 == stage.ended()
-    assert stage.failure.startswith("control.host is 0.0.0.0, which others can reach")
 
 
 def test_a_table_that_a_command_has_written(stage: Stage) -> None:

@@ -61,6 +61,8 @@ class Convergence:
         self._awaited: dict[str, list[str]] = {}  # by model, what an alias names and what is not there yet
         self._served: Wanted | None = None  # the last of each model that all workers served
         self._revisions: dict[int, int] = {}  # of the `routing.json` that each worker serves
+        self._failures: dict[str, str] = {}  # by `name/version`, what workers could not load
+        self._failures_of = 0  # the revision of the `routing.json` that these are of
         self._unsaid: list[tuple[str, Tried]] = []  # failures that are to go into the history
         self._is_over = self._is_woken = False
         self._is_again = False  # a version that workers could not load is to be tried again
@@ -109,7 +111,7 @@ class Convergence:
                 kept=self._node.kept,
                 node=self._node.name,
             )
-            failures = self._failures(state, wanted)
+            failures = self._reasons(state, wanted)
             wanted = msgspec.structs.replace(wanted, revision=self._wanted.revision, failures=failures)
             if wanted != self._wanted or self._is_again:
                 # It may change while the state does not, as when the repository is there again.
@@ -128,11 +130,7 @@ class Convergence:
         of the one of `revision`. Does no IO.
         """
         with self._changed:
-            self._revisions = dict(revisions)
-            if revision >= self._wanted.revision:  # else they are of an older one
-                for key, why in failures.items():
-                    self._refuse(*_version_of(key), why)
-                self._recover(failures)
+            self._revisions, self._failures, self._failures_of = dict(revisions), dict(failures), revision
             self._look()
         self.wake()
 
@@ -214,7 +212,7 @@ class Convergence:
             found = {**_answering(served, model), **found}
         return found or _answering(self._wanted, model)
 
-    def _failures(self, state: State, wanted: Wanted) -> dict[str, str]:
+    def _reasons(self, state: State, wanted: Wanted) -> dict[str, str]:
         """Why what aliases name is not in the table, by `name/version`."""
         tables = wanted.table.models
         return {
@@ -250,13 +248,13 @@ class Convergence:
             _LOG.error("%s: %s", name, told)
             self._unsaid.append((name, Tried(version=number, node=self._node.name, why=why)))
 
-    def _recover(self, failures: Collection[str]) -> None:
+    def _recover(self) -> None:
         """What was found unfit and all workers serve now is so no more; the lock is held."""
         if not self._is_at(self._wanted.revision):
             return
         for name, routes in self._wanted.table.models.items():
             for number, digest in routes.versions.items():
-                if f"{name}/{number}" not in failures and self._shelf.unfit(name, number) is not None:
+                if f"{name}/{number}" not in self._failures and self._shelf.unfit(name, number) is not None:
                     self._shelf.accept(name, number, Found(digest, self._wanted.paths[name][number]))
                     self._unsaid.append((name, Tried(version=number, node=self._node.name)))
 
@@ -272,6 +270,10 @@ class Convergence:
 
     def _look(self) -> None:
         """Something has changed that somebody may wait for; the lock is held."""
+        if self._failures_of == self._wanted.revision:  # else they are of an older one
+            for key, why in self._failures.items():
+                self._refuse(*_version_of(key), why)
+            self._recover()
         if self._is_at(self._wanted.revision):
             self._served = self._proven()
         self._changed.notify_all()

@@ -31,8 +31,9 @@ from penstock.controller.failures import STATUS, control_error_body, error_of, s
 from penstock.controller.local import LocalOperations
 from penstock.controller.messages import BUNDLE_MEDIA
 from penstock.errors import CallFailure, MoveRefused, PenstockError, StateUnavailable
-from planes import ANA, plane_of, served, settings_of, variant
+from planes import ANA, plane_of, served, settings_of
 from running import read_answer, request
+from variants import variant
 
 JSON = {"content-type": "application/json"}
 BUNDLE = {"content-type": BUNDLE_MEDIA}

@@ -116,7 +116,7 @@ class Machines(RuleBasedStateMachine):
 def test_no_version_ever_loses_a_file(bundles: dict[str, Path], tmp_path: Path) -> None:
     """Whatever the order: each version's bundle can be fetched, and in the end nothing else is there."""
     Machines.sealed = [variant(bundles["amount"], tmp_path, without) for without in range(2)]
-    settings = hypothesis.settings(max_examples=60, stateful_step_count=12, deadline=None)
+    settings = hypothesis.settings(max_examples=40, stateful_step_count=12, deadline=None)
     run_state_machine_as_test(Machines, settings=settings)  # type: ignore[no-untyped-call]
 
 

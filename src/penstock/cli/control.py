@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from penstock.cli.asking import Asked, Config, Force, Home, IfRevision, Json, Name, Reason, Url, Version, by, number_of
-from penstock.cli.screen import console, print_json, print_table, progress
+from penstock.cli.screen import console, print_json, print_table, progress, say
 from penstock.cli.times import shown
 
 if TYPE_CHECKING:
@@ -224,9 +224,7 @@ def backup(
     if json:
         print_json({"directory": str(directory)})
         return
-    console().print(
-        f"backed up to {directory}; `penstock restore {directory} --home DIR` makes a home of it", markup=False
-    )
+    say(f"backed up to {directory}; `penstock restore {directory} --home DIR` makes a home of it")
 
 
 def restore(
@@ -250,8 +248,8 @@ def restore(
     if json:
         print_json({"home": settings.home, "at": found.at, "revision": found.revision})
         return
-    console().print(f"restored to {settings.home}, as of {shown(found.at)} (revision {found.revision})", markup=False)
-    console().print(f"Next: penstock serve --home {settings.home}", markup=False)
+    say(f"restored to {settings.home}, as of {shown(found.at)} (revision {found.revision})")
+    say(f"Next: penstock serve --home {settings.home}")
 
 
 def _show_move(answer: MoveAnswer, *, as_json: bool) -> None:
@@ -269,7 +267,7 @@ def _print_published(answer: PublishAnswer) -> None:
     if answer.move is not None:
         _print_move(answer.move)
     elif answer.is_new:
-        screen.print(f"Next: penstock deploy {answer.model} {answer.version}", markup=False)
+        say(f"Next: penstock deploy {answer.model} {answer.version}")
 
 
 def _print_move(answer: MoveAnswer) -> None:
@@ -278,11 +276,11 @@ def _print_move(answer: MoveAnswer) -> None:
     change = f"{_named(answer.before)} → {will}" if answer.is_changed else f"{will}, as before"
     screen.print(f"[bold]{answer.alias}[/] of {answer.model}: {change}   (revision {answer.revision})")
     for reason in answer.overruled:
-        screen.print(f"  overruled: {reason}", markup=False)
+        say(f"  overruled: {reason}")
     if answer.is_applied:
         screen.print("  all workers of this machine answer by it")
     for waits_for in answer.waits_for:
-        screen.print(f"  not served yet: {waits_for}", markup=False)
+        say(f"  not served yet: {waits_for}")
 
 
 def _print_applied(answer: ApplyAnswer) -> None:
@@ -295,7 +293,7 @@ def _print_applied(answer: ApplyAnswer) -> None:
     elif answer.is_dry:
         console().print(f"{count} difference{'s' * (count > 1)}; nothing was changed")
     for waits_for in answer.waits_for:
-        console().print(f"  not served yet: {waits_for}", markup=False)
+        say(f"  not served yet: {waits_for}")
 
 
 def _before_and_after(what: str, before: object, after: object) -> tuple[str, str]:

@@ -31,6 +31,12 @@ def serve(
         typer.Option(help="Worker processes that share the port; 0: serve in this one. [default: one a core]"),
     ] = None,
     default_model: Annotated[str | None, typer.Option(help="The model of calls that name none.")] = None,
+    watch: Annotated[
+        str | None, typer.Option(help="A directory: bundles that appear in it as NAME/ANYTHING are published.")
+    ] = None,
+    watch_config: Annotated[
+        str | None, typer.Option(help="A declared state, as `penstock apply` takes it, applied whenever it changes.")
+    ] = None,
     insecure: Annotated[
         bool | None, typer.Option("--insecure", help="Listen where others can reach it, without authentication.")
     ] = None,
@@ -58,6 +64,8 @@ def serve(
         "server.default_model": default_model,
         "server.insecure": insecure,
         "server.workers": workers,
+        "watch.directory": watch,
+        "watch.config": watch_config,
     }
     loaded = from_environment(flags={key: value for key, value in flags.items() if value is not None}, file=config)
     if print_settings:

@@ -224,6 +224,7 @@ def test_with_a_server(bundles: dict[str, Path], churns: dict[str, Path], desk: 
         assert 2 == plane.served("churn")
         refused = desk("publish", str(churns["narrow"]), "--alias", "champion")
         assert (REFUSED, True) == (refused.code, "  - callers of version 2 break" in refused.err)
+        assert "version 3 of 'churn' is published, and champion does not move to it" in refused.err
         assert "all workers of this machine answer by it" in desk.ok("rollback", "churn").out
         shown = " ".join(desk.ok("model", "churn").out.split())
         assert "mill answers champion by version 1 since" in shown

@@ -47,16 +47,6 @@ class Native(msgspec.Struct, frozen=True):
         return f"native-{self.name}-{self.version}" + (f"-{self.number}" if self.number else "")
 
 
-def natives_of(wanted: Wanted, processes: int) -> list[Native]:
-    """The processes that what is wanted needs. Raises BundleRefused for a bundle whose manifest cannot be read."""
-    found = []
-    for name, version in wanted.table.digests():
-        path = wanted.path(name, version)
-        if manifest_of(path).flavour == "native":
-            found += [Native(path, name, version, number) for number in range(processes)]
-    return found
-
-
 class Keeper:
     """Keeps the process of one native version: loads it, forks what computes, and both again when they end."""
 
@@ -236,13 +226,14 @@ class Natives:
         self._workers = workers
         self._keepers: list[Keeper] = []
         self._leaving: list[Keeper] = []
+        self._is_native: dict[tuple[Path, str], bool] = {}  # by path and digest, of what was wanted last
 
     async def take_up(self, wanted: Wanted) -> dict[str, str]:
         """Have what `wanted` needs computed, beside what is there; why it cannot be, by `name/version`.
 
         Several may be under way. Raises BundleRefused for a bundle whose manifest cannot be read.
         """
-        natives = natives_of(wanted, self._settings.native.processes)
+        natives = self._natives_of(wanted)
         there = {keeper.native for keeper in self._keepers}
         for native in natives:
             if native not in there:
@@ -271,6 +262,21 @@ class Natives:
                 keeper.leave()
             else:
                 self._drop(keeper)
+
+    def _natives_of(self, wanted: Wanted) -> list[Native]:
+        """The processes that what is wanted needs."""
+        paths = {(*key, digest): wanted.path(*key) for key, digest in wanted.table.digests().items()}
+        known = self._is_native
+        self._is_native = {
+            (path, digest): known[path, digest] if (path, digest) in known else manifest_of(path).flavour == "native"
+            for (_, _, digest), path in paths.items()
+        }
+        return [
+            Native(path, name, version, number)
+            for (name, version, digest), path in paths.items()
+            if self._is_native[path, digest]
+            for number in range(self._settings.native.processes)
+        ]
 
     def _drop(self, keeper: Keeper) -> None:
         """End what nobody has asked."""

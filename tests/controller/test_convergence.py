@@ -327,3 +327,26 @@ def test_what_is_served_after_all(machine: Machine) -> None:
     assert None is machine.convergence.unfit("churn", 1)
     wait_for(lambda: machine.model("churn").version(1).failures == {})
     assert ({"churn": 1}, at) == (machine.champions, machine.wanted.revision)
+
+
+def test_the_only_version_is_tried_again(machine: Machine) -> None:
+    """A model whose only version no worker can load stays wanted; asked for again it is fetched and tried again, and
+    the workers are told after that.
+    """
+    machine.failing["stock/1"] = "model.onnx was changed"
+    machine.publish("stock-1")
+    assert [] == machine.wait("stock", [])
+    wait_for(lambda: machine.model("stock").version(1).failures == {"mill": "model.onnx was changed"})
+    assert {} == machine.serving("stock")
+    machine.bundles.slow["stock-1"] = threading.Event()
+    written = machine.wanted.revision
+    machine.convergence.try_again("stock", 1)
+    wait_for(lambda: machine.bundles.trials["stock-1"] == 2)
+    assert ["version 1 of 'stock' is being fetched and tried"] == machine.wait("stock", [], 0.2)
+    assert written == machine.wanted.revision
+    machine.failing.clear()
+    machine.bundles.slow["stock-1"].set()
+    assert [] == machine.wait("stock", [])
+    assert None is machine.convergence.unfit("stock", 1)
+    assert written < machine.wanted.revision
+    wait_for(lambda: machine.serving("stock") == {"champion": 1})

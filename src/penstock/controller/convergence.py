@@ -21,7 +21,7 @@ from penstock.control.changes import Serving, Tried, Who
 from penstock.control.control import Control
 from penstock.control.state import ModelState, State
 from penstock.control.wanted import wanted_of, wanted_versions
-from penstock.controller.shelf import Found, Shelf, Unfit
+from penstock.controller.shelf import Found, Key, Shelf, Unfit
 from penstock.errors import ControlError, PenstockError
 from penstock.routing import RoutingTable, Wanted, read_wanted, write_wanted
 
@@ -65,7 +65,7 @@ class Convergence:
         self._failures_of = 0  # the revision of the `routing.json` that these are of
         self._unsaid: list[tuple[str, Tried]] = []  # failures that are to go into the history
         self._is_over = self._is_woken = False
-        self._is_again = False  # a version that workers could not load is to be tried again
+        self._again: set[Key] = set()  # versions of the table that workers could not load, to be tried again
         self._has_begun = False
         self._said = ""
         self._changed = threading.Condition()
@@ -113,13 +113,14 @@ class Convergence:
             )
             failures = self._reasons(state, wanted)
             wanted = msgspec.structs.replace(wanted, revision=self._wanted.revision, failures=failures)
-            if wanted != self._wanted or self._is_again:
+            again = {(name, number) for name, number in self._again if self._shelf.has(name, number)}
+            if wanted != self._wanted or again:
                 # It may change while the state does not, as when the repository is there again.
                 revision = max(state.revision, self._wanted.revision + 1)
                 wanted = msgspec.structs.replace(wanted, revision=revision)
                 write_wanted(self._node.home, wanted)
             with self._changed:
-                self._wanted, self._decided, self._is_again = wanted, state.revision, False
+                self._wanted, self._decided, self._again = wanted, state.revision, self._again - again
                 self._awaited = {name: self._missing(model, paths[name]) for name, model in state.models.items()}
                 self._look()
             self._pass_on()
@@ -194,15 +195,19 @@ class Convergence:
         self._has_begun = True
 
     def _forgive(self, name: str, numbers: Iterable[int], moved_at: int) -> None:
-        """Versions found unfit before get another try; workers that could not load them are told again."""
-        forgiven = [number for number in numbers if self._shelf.forgive(name, number, moved_at)]
+        """Versions found unfit before get another try; workers that could not load them are told again after it."""
         table = self._wanted.table.models.get(name)
-        self._is_again |= table is not None and any(number in table.versions for number in forgiven)
+        for number in numbers:
+            if self._shelf.forgive(name, number, moved_at):
+                self._failures.pop(f"{name}/{number}", None)
+                if table is not None and number in table.versions:
+                    self._again.add((name, number))
 
     def _paths(self, state: State, model: ModelState, served: Wanted | None) -> dict[int, str]:
         """Where the versions of a model lie that can be served here."""
         moved_at = max((event.revision for event in model.moved.values()), default=0)
-        self._forgive(model.name, model.aliases.values(), moved_at)
+        with self._changed:
+            self._forgive(model.name, model.aliases.values(), moved_at)
         numbers = wanted_versions(model, self._node.kept, served or self._wanted, self._node.name)
         shelved = {number: self._shelf.path(model, number, state.revision) for number in numbers}
         found = {number: path for number, path in shelved.items() if path is not None}
@@ -227,7 +232,8 @@ class Convergence:
         return [
             self._shelf.awaited(model.name, number)
             for number in sorted(set(model.aliases.values()))
-            if number not in paths and self._shelf.unfit(model.name, number) is None
+            if (number not in paths or (model.name, number) in self._again)
+            and self._shelf.unfit(model.name, number) is None
         ]
 
     def _pass_on(self) -> None:
@@ -282,7 +288,10 @@ class Convergence:
         """What all workers have applied; of a model that some cannot answer by it, what they applied before."""
         routes, paths, last = {}, {}, self._served
         for name, wanted in self._wanted.table.models.items():
-            is_whole = all(self._shelf.unfit(name, number) is None for number in wanted.aliases.values())
+            numbers = wanted.aliases.values()
+            is_whole = all(
+                self._shelf.unfit(name, number) is None and (name, number) not in self._again for number in numbers
+            )
             source = self._wanted if is_whole else last
             if source is not None and name in source.table.models:
                 routes[name], paths[name] = source.table.models[name], source.paths[name]

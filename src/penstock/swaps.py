@@ -108,7 +108,11 @@ class Swaps:
 
     async def load(self, name: str, number: int) -> Version:
         """The version that its first call asks for, loaded and proven. Raises PenstockError."""
-        version = await self._loaded((name, number))
+        try:
+            version = await self._loaded((name, number))
+        except PenstockError:
+            self._measures.load_failed(name, number)
+            raise
         self._fresh.pop((name, number, version.digest), None)  # the host has it now
         return version
 

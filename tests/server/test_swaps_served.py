@@ -130,6 +130,20 @@ def test_what_could_not_be_loaded_shows(server: Threaded, client: httpx.Client, 
     assert {"status": "ready", "models": {"iris": {"champion": 2}}} == client.get("/health/ready").json()
 
 
+def test_without_a_champion(server: Threaded, client: httpx.Client, bundles: dict[str, Path]) -> None:
+    """Its pages are there, its candidate answers, and a call that names nothing is told what there is."""
+    turn(server, bundles["iris"], (2,), candidate=2)
+    told = client.get("/v1/models/iris").json()
+    assert (False, {"candidate": 2}, 4) == (told["ready"], told["aliases"], len(told["schema"]["properties"]))
+    assert PATH in client.get("/openapi.json").json()["paths"]
+    assert (200, "2") == version_of(client.post("/v1/models/iris/aliases/candidate/predict", json=BODY))
+    refused = client.post(PATH, json=BODY)
+    assert (404, "no alias 'champion' of 'iris'; there is candidate") == (
+        refused.status_code,
+        refused.json()["error"]["message"],
+    )
+
+
 def test_nothing_keeps_a_replaced_version(server: Threaded, client: httpx.Client, bundles: dict[str, Path]) -> None:
     """Not the lane's headers, nor a page, nor a protocol: once its calls are answered its memory is given back."""
     turn(server, bundles["iris"], (7,), champion=7)

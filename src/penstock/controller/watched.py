@@ -69,12 +69,11 @@ class Watched:
     def look(self) -> None:
         """One look: whatever is as it was at the last one, and was not taken up so, is taken up."""
         try:
-            found = {entry.path: entry for entry in entries(self._root)}
+            found = {entry.path: entry for entry in entries(self._root, self._refused)}
         except OSError as error:
-            if not self._is_quiet:
-                self._tell(self._root, str(error), f"{self._root} cannot be watched: {error.strerror}")
+            self._refused(self._root, error)
             return
-        self._told = {path: told for path, told in self._told.items() if path in found}
+        self._told = {path: told for path, told in self._told.items() if path in found or path.is_dir()}
         self._done = {path: shape for path, shape in self._done.items() if path in found}
         before, self._before = self._before, {path: entry.shape for path, entry in found.items()}
         for path, entry in found.items():
@@ -96,6 +95,10 @@ class Watched:
             return is_done
         return True
 
+    def _refused(self, folder: Path, error: OSError) -> None:
+        if not self._is_quiet:
+            self._tell(folder, str(error), f"{folder} cannot be watched: {error.strerror}")
+
     def _tell(self, path: Path, key: str, text: str) -> None:
         told = self._told.setdefault(path, set())
         if key not in told:
@@ -103,15 +106,23 @@ class Watched:
             _LOG.warning("watched: %s", text)
 
 
-def entries(root: Path) -> Iterator[Entry]:
-    """What lies in a watched directory; names that begin with a dot are somebody's scratch. Raises OSError."""
+def entries(root: Path, on_refusal: Callable[[Path, OSError], None]) -> Iterator[Entry]:
+    """What lies in a watched directory; names that begin with a dot are somebody's scratch.
+
+    Raises OSError where the directory cannot be read; `on_refusal` hears of a model's folder that cannot.
+    """
     for top in _shown(root):
         if top.suffix == ARCHIVE_SUFFIX and top.is_file():
-            yield Entry(top, None, top.name, shape_of(top))
+            yield Entry(top, None, _label(top.name), shape_of(top))
         elif top.is_dir():
-            for path in _shown(top):
+            try:
+                inside = _shown(top)
+            except OSError as error:
+                on_refusal(top, error)
+                continue
+            for path in inside:
                 if path.suffix == ARCHIVE_SUFFIX or path.is_dir():
-                    yield Entry(path, top.name, f"{top.name}/{path.name}", shape_of(path))
+                    yield Entry(path, top.name, _label(f"{top.name}/{path.name}"), shape_of(path))
 
 
 def shape_of(path: Path) -> Shape:
@@ -126,6 +137,11 @@ def shape_of(path: Path) -> Shape:
         if len(found) > _MOST_FILES:
             return ()
     return tuple(sorted(found))
+
+
+def _label(name: str) -> str:
+    """A name as log lines and the history can have it: any bytes but / may be in one."""
+    return "".join(each if each.isprintable() else "?" for each in name)
 
 
 def _files(path: Path) -> Iterator[Path]:

@@ -29,8 +29,8 @@ _Ident: TypeAlias = tuple[str, int, str]
 """A version and its content digest."""
 
 _LOG = logging.getLogger("penstock")
-_SWITCH_S: Final = 0.0005
-"""How long the thread that loads may keep Python's lock while the loop wants it; Python's own is ten times that."""
+_SWITCH_S: Final = 0.0001
+"""How long the thread that loads may keep Python's lock while the loop wants it; Python's own is fifty times that."""
 _COLLECT_S: Final = 0.2
 _NOT_WANTED: Final = "it is not wanted any more"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import threading
 import time
@@ -21,6 +22,8 @@ from governed import Governed, governed
 from loads import Load, Told, ask, memory_bytes, summed, wait_for, workers_of
 from penstock.control.changes import Moved
 from penstock.errors import MoveRefused, PenstockError
+from penstock.routing import read_wanted, write_wanted
+from rows import IRIS_ROW
 from running import Running, request, running
 
 SWAPS = int(os.environ.get("PENSTOCK_TEST_SWAPS", "24"))  # `make soak-swaps` does 100, one a second
@@ -204,6 +207,20 @@ def test_the_server_starts_again_without_its_controller(serving: Governed) -> No
             load.wait_for(20)
     load.require_sound()
     assert {3} == set(load.versions)
+
+
+def test_a_server_whose_bundles_are_gone(serving: Governed, tmp_path: Path) -> None:
+    """A server that starts with versions whose bundles are not there says so, and serves the others."""
+    shutil.copytree(serving.home, tmp_path / "home")
+    wanted = read_wanted(tmp_path / "home")
+    gone = tmp_path / "gone"
+    paths = {**wanted.paths, "line": dict.fromkeys(wanted.paths["line"], str(gone))}
+    write_wanted(tmp_path / "home", msgspec.structs.replace(wanted, paths=paths))
+    with running([], tmp_path / "home") as alone, alone.client() as client:
+        assert "line/3 cannot be served: " in alone.text
+        body = {"instances": [IRIS_ROW]}
+        assert 200 == client.post("/v1/models/iris/predict", json=body).status_code
+        assert 404 == client.post("/v1/models/line/predict", json={"instances": [{"x": X}]}).status_code
 
 
 class Pages(Load):

@@ -17,6 +17,7 @@ from typing import Final
 import msgspec
 
 from penstock.bundle.manifest import manifest_of
+from penstock.errors import BundleRefused
 from penstock.routing import Wanted
 from penstock.settings import Settings
 from penstock.started import Loaded
@@ -231,7 +232,7 @@ class Natives:
     async def take_up(self, wanted: Wanted) -> dict[str, str]:
         """Have what `wanted` needs computed, beside what is there; why it cannot be, by `name/version`.
 
-        Several may be under way. Raises BundleRefused for a bundle whose manifest cannot be read.
+        Several may be under way.
         """
         natives = self._natives_of(wanted)
         there = {keeper.native for keeper in self._keepers}
@@ -264,19 +265,21 @@ class Natives:
                 self._drop(keeper)
 
     def _natives_of(self, wanted: Wanted) -> list[Native]:
-        """The processes that what is wanted needs."""
-        paths = {(*key, digest): wanted.path(*key) for key, digest in wanted.table.digests().items()}
-        known = self._is_native
-        self._is_native = {
-            (path, digest): known[path, digest] if (path, digest) in known else manifest_of(path).flavour == "native"
-            for (_, _, digest), path in paths.items()
-        }
-        return [
-            Native(path, name, version, number)
-            for (name, version, digest), path in paths.items()
-            if self._is_native[path, digest]
-            for number in range(self._settings.native.processes)
-        ]
+        """The processes that what is wanted needs; not those of bundles that cannot be read, which workers tell."""
+        known, self._is_native = self._is_native, {}
+        found = []
+        for (name, version), digest in wanted.table.digests().items():
+            path = wanted.path(name, version)
+            is_native = known.get((path, digest))
+            if is_native is None:
+                try:
+                    is_native = manifest_of(path).flavour == "native"
+                except BundleRefused:
+                    continue
+            self._is_native[path, digest] = is_native
+            if is_native:
+                found += [Native(path, name, version, number) for number in range(self._settings.native.processes)]
+        return found
 
     def _drop(self, keeper: Keeper) -> None:
         """End what nobody has asked."""

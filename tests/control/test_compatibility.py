@@ -14,7 +14,7 @@ from hypothesis.strategies import DrawFn
 from penstock.bundle.outputs import OutputSpec
 from penstock.control.compatibility import SchemaChange, output_changes, schema_changes
 from penstock.errors import SchemaError, SchemaViolation
-from penstock.schema import Check, Field, Schema
+from penstock.schema import Check, Field, Form, Schema
 from penstock.testing.strategies import fields_called, row_texts_near, rows_of, schemas
 
 AGE = Field(name="age", type="int", range=(0, 130))
@@ -186,12 +186,15 @@ def test_without_a_breaking_change_every_row_is_taken(data: st.DataObject) -> No
         known = {name: value for name, value in row.items() if name in champion.names}
         if is_taken(before, known):
             assert is_taken(after, known)
+        values = list(known.values())
+        if list(known) == list(champion.names) == list(candidate.names) and is_taken(before, values, "lists"):
+            assert is_taken(after, values, "lists")
 
 
-def is_taken(check: Check, row: dict[str, Any]) -> bool:
-    """Whether the check takes the row."""
+def is_taken(check: Check, row: object, form: Form = "rows") -> bool:
+    """Whether the check takes the row, an object or a list."""
     try:
-        check.second_pass([row])
+        check.second_pass([row], form=form)
     except (SchemaViolation, msgspec.ValidationError):
         return False
     return True

@@ -20,7 +20,7 @@ from penstock.control.aliases import alias_of
 from penstock.control.changes import Change, Event, ModelConfig, Published, Serving, Tried, Who
 from penstock.control.state import EMPTY, ModelState, State, VersionState, folded
 from penstock.control.store import EventStore, RevisionTaken
-from penstock.errors import Conflict, MoveRefused, Unknown
+from penstock.errors import Conflict, MoveRefused, StateUnavailable, Unknown
 from penstock.routing import CHAMPION, ModelOptions
 
 _ATTEMPTS: Final = 20
@@ -81,11 +81,22 @@ class Control:
         self._state = EMPTY
         self._events: list[Event] = []
         self._lock = threading.RLock()
+        self._failure: StateUnavailable | None = None  # of the last look
+        self._failures = 0
 
     def state(self) -> State:
         """The state as the store has it now. Raises StateUnavailable."""
+        seen = self._failures
         with self._lock:
-            fresh = self._store.since(self._state.revision)
+            if self._failure is not None and self._failures != seen:
+                # It was found away while this one waited: a hundred that ask then do not wait a hundred times.
+                raise StateUnavailable(str(self._failure)) from self._failure
+            try:
+                fresh = self._store.since(self._state.revision)
+            except StateUnavailable as error:
+                self._failure, self._failures = error, self._failures + 1
+                raise
+            self._failure = None
             if fresh:
                 self._state = folded(fresh, self._state)
                 self._events += fresh
@@ -94,8 +105,8 @@ class Control:
 
     def events(self) -> list[Event]:
         """All events, oldest first. Raises StateUnavailable."""
+        self.state()
         with self._lock:
-            self.state()
             return list(self._events)
 
     def publish(self, bundle: Path, by: By) -> tuple[str, VersionState, list[Event]]:

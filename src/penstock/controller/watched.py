@@ -7,6 +7,8 @@ models/churn-7.penstock         the same; the model is the one that it names its
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import logging
 import os
 from collections.abc import Callable, Iterator
@@ -127,16 +129,8 @@ def entries(root: Path, on_refusal: Callable[[Path, OSError], None]) -> Iterator
 
 def shape_of(path: Path) -> Shape:
     """What changes when anything of a file or folder does; empty for nothing, or too much to be one of ours."""
-    found = []
-    for file in _files(path):
-        try:
-            stat = file.lstat()
-        except OSError:  # gone since
-            continue
-        found.append((file.relative_to(path).as_posix(), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))
-        if len(found) > _MOST_FILES:
-            return ()
-    return tuple(sorted(found))
+    found = sorted(itertools.islice(_stats(path), _MOST_FILES + 1))
+    return tuple(found) if len(found) <= _MOST_FILES else ()
 
 
 def _label(name: str) -> str:
@@ -144,12 +138,25 @@ def _label(name: str) -> str:
     return "".join(each if each.isprintable() else "?" for each in name)
 
 
-def _files(path: Path) -> Iterator[Path]:
-    if not path.is_dir():
-        yield path
+def _stats(path: Path) -> Iterator[tuple[str, int, int, int]]:
+    if path.is_dir():
+        yield from _below(path, "")
         return
-    for folder, _, names in os.walk(path):
-        yield from (Path(folder) / name for name in names)
+    with contextlib.suppress(OSError):  # gone since
+        stat = path.lstat()
+        yield path.name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+
+
+def _below(folder: str | Path, prefix: str) -> Iterator[tuple[str, int, int, int]]:
+    """Of every file below a folder. This runs for all that lies there, at every look."""
+    with contextlib.suppress(OSError), os.scandir(folder) as inside:
+        for each in inside:
+            if each.is_dir(follow_symlinks=False):
+                yield from _below(each.path, f"{prefix}{each.name}/")
+                continue
+            with contextlib.suppress(OSError):
+                stat = each.stat(follow_symlinks=False)
+                yield prefix + each.name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
 
 def _shown(folder: Path) -> list[Path]:

@@ -21,6 +21,8 @@ from broken import failing_golden_row, killing, missing_library
 from governed import Governed, governed
 from loads import Load, Told, ask, memory_bytes, summed, wait_for, workers_of
 from penstock.control.changes import Moved
+from penstock.controller.lock import Address, answering
+from penstock.controller.remote import RemoteOperations
 from penstock.errors import MoveRefused, PenstockError
 from penstock.routing import read_wanted, write_wanted
 from rows import IRIS_ROW
@@ -160,6 +162,21 @@ def test_workers_that_are_killed_while_versions_change(serving: Governed) -> Non
     assert {2} == set(load.versions)
 
 
+def test_the_controller_is_started_again(serving: Governed) -> None:
+    """kill -9 of the controller under load: nobody notices, and another one governs; the metrics count it."""
+    killed = controller_of(serving).pid
+    with Answers(serving.server, "line") as load:
+        load.wait_for(20)
+        os.kill(killed, signal.SIGKILL)
+        wait_for(lambda: (now := answering(serving.home)) is not None and now.pid != killed, "another controller")
+        load.wait_for(20)
+    load.require_sound()
+    assert 1 == summed(serving.server, "penstock_worker_restarts_total", worker="controller")
+    serving.operations.close()
+    serving.operations = RemoteOperations(controller_of(serving).url)
+    assert serving.deploy("line", 2).is_applied
+
+
 def test_a_byte_that_changes_after_the_trial(serving: Governed, versions: dict[str, list[Path]]) -> None:
     """A version that was proven here, and whose file changed since: nobody serves it, and the deploy tells why."""
     assert serving.deploy("line", 2).is_applied
@@ -230,6 +247,13 @@ class Pages(Load):
         while not self._is_over:
             told = await ask(reader, writer, self._data)
             self.statuses[told.status] += 1
+
+
+def controller_of(serving: Governed) -> Address:
+    """The process that governs, and where."""
+    found = answering(serving.home)
+    assert found is not None
+    return found
 
 
 def natives_of(server: Running) -> set[str]:

@@ -26,7 +26,7 @@ def main() -> int:
         with running(served, Path(folder) / "home", server__default_model="churn") as server:
             document = f"{server.url}/openapi.json"
             line = [
-                sys.argv[1],
+                str(Path(sys.argv[1]).absolute()),  # it runs in the folder
                 "--config-file",
                 str(CONFIG),
                 "run",

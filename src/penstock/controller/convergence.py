@@ -23,7 +23,7 @@ from penstock.control.state import ModelState, State
 from penstock.control.wanted import wanted_of, wanted_versions
 from penstock.controller.shelf import Found, Key, Shelf, Unfit
 from penstock.errors import ControlError, PenstockError
-from penstock.routing import RoutingTable, Wanted, read_wanted, write_wanted
+from penstock.routing import NOTHING, RoutingTable, Wanted, read_wanted, write_wanted
 
 _LOG = logging.getLogger("penstock")
 _POLL_S: Final = 1.0
@@ -54,7 +54,7 @@ class Convergence:
         self._shelf = shelf
         self._node = node
         self._tell = tell
-        self._wanted = read_wanted(node.home)
+        self._inherited = self._wanted = read_wanted(node.home)  # what workers began with, for all that is known
         shelf.stock(self._wanted)
         self._told = 0  # the revision of the last `routing.json` that the supervisor was told of
         self._decided = 0  # the revision of the state that `_wanted` is made of
@@ -212,10 +212,10 @@ class Convergence:
         shelved = {number: self._shelf.path(model, number, state.revision) for number in numbers}
         found = {number: path for number, path in shelved.items() if path is not None}
         # What all workers have served is not taken from them because one that has come since cannot load it; nor is
-        # what some of them serve, while there is nothing else.
+        # what they began with, while there is nothing else.
         if served is not None:
-            found = {**_answering(served, model), **found}
-        return found or _answering(self._wanted, model)
+            return {**_answering(served, model), **found}
+        return found or _answering(self._inherited, model)
 
     def _reasons(self, state: State, wanted: Wanted) -> dict[str, str]:
         """Why what aliases name is not in the table, by `name/version`."""
@@ -276,6 +276,8 @@ class Convergence:
 
     def _look(self) -> None:
         """Something has changed that somebody may wait for; the lock is held."""
+        if self._revisions and not self._is_at(self._inherited.revision):
+            self._inherited = NOTHING  # a worker was never told of it: it failed in another one
         if self._failures_of == self._wanted.revision:  # else they are of an older one
             for key, why in self._failures.items():
                 self._refuse(*_version_of(key), why)
@@ -285,25 +287,27 @@ class Convergence:
         self._changed.notify_all()
 
     def _proven(self) -> Wanted:
-        """What all workers have applied; of a model that some cannot answer by it, what they applied before."""
-        routes, paths, last = {}, {}, self._served
-        for name, wanted in self._wanted.table.models.items():
-            numbers = wanted.aliases.values()
-            is_whole = all(
-                self._shelf.unfit(name, number) is None and (name, number) not in self._again for number in numbers
-            )
-            source = self._wanted if is_whole else last
-            if source is not None and name in source.table.models:
+        """What all workers have applied; of a model that some cannot answer by it, what was before."""
+        routes, paths, last = {}, {}, self._served or self._inherited
+        for name in self._wanted.table.models:
+            source = self._wanted if self._is_whole(name) else last
+            if name in source.table.models:
                 routes[name], paths[name] = source.table.models[name], source.paths[name]
         return Wanted(self._wanted.revision, RoutingTable(routes, self._wanted.table.default_model), paths)
 
+    def _is_whole(self, name: str) -> bool:
+        """Whether no worker has failed to load a version that an alias of the model answers by."""
+        numbers = self._wanted.table.models[name].aliases.values()
+        return all(self._shelf.unfit(name, number) is None and (name, number) not in self._again for number in numbers)
+
     def _note_serving(self) -> None:
         with self._changed:
-            served = self._served if self._is_at(self._wanted.revision) else None
-        if served is not None:
-            tables = served.table.models
-            names = self._control.state().models
-            self._note({name: tables[name].aliases if name in tables else {} for name in names})
+            if not self._is_at(self._wanted.revision):
+                return
+            tables = {name: routes for name, routes in self._wanted.table.models.items() if self._is_whole(name)}
+            torn = self._wanted.table.models.keys() - tables.keys()
+        names = self._control.state().models.keys() - torn  # of the torn ones nothing can be said
+        self._note({name: tables[name].aliases if name in tables else {} for name in sorted(names)})
 
     def _note(self, serving: Mapping[str, Mapping[str, int]]) -> None:
         """Put into the history what is served here now, where that is new. Raises ControlError."""

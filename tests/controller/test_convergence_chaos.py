@@ -71,7 +71,7 @@ class Turmoil:
         return self.machine.champions["churn"]
 
     def _is_asked_again(self, number: int) -> bool:
-        """Whether the champion is served; if what failed before it was mended is known by now, it is asked for again."""
+        """Whether the champion is served; what failed before it was mended is asked for again, once it is known."""
         if self.machine.convergence.unfit("churn", number) is not None:
             self.machine.convergence.try_again("churn", number)
         return self.served == number and self.machine.convergence.unfit("churn", number) is None

@@ -60,5 +60,7 @@ def governed(home: Path, *words: str, **settings: object) -> Iterator[Governed]:
     given = {"control__port": 0, "control__node": NODE, **settings}
     with running([], home, "--workers", "2", *words, **given) as server:
         made = Governed(server)
-        with contextlib.closing(made.operations):
+        try:
             yield made
+        finally:
+            made.operations.close()

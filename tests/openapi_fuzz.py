@@ -13,7 +13,8 @@ from pathlib import Path
 from conftest import _packed
 from penstock.controller.api import api_of
 from penstock.testing import running
-from planes import ANA, plane_of, served, settings_of, variant
+from planes import ANA, plane_of, served, settings_of
+from variants import variant
 
 CONFIG = Path(__file__).with_name("schemathesis.toml")
 # They answer every row of their schema; others may overflow, which is a 500 as it should be.

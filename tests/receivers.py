@@ -26,12 +26,15 @@ class Received(msgspec.Struct, frozen=True):
 
 
 class Receiver:
-    """`answer` is the status of the next answers; None: it hangs until `let_go`. `got` has every request."""
+    """`answer` is the status of the next answers; None: it hangs until `let_go`. Events of revisions that it `refuses`
+    get 422. `got` has every request, `taken` those that were answered well.
+    """
 
     def __init__(self, port: int) -> None:
         self.port = port
         self.answer: int | None = 200
         self.more: dict[str, str] = {}
+        self.refuses: set[int] = set()
         self.got: list[Received] = []
         self.taken: list[Received] = []
         self.let_go = threading.Event()
@@ -60,6 +63,8 @@ def receiver(port: int = 0) -> Iterator[Receiver]:
             if answer is None:
                 found.let_go.wait(60)
                 return
+            if received.event["data"]["revision"] in found.refuses:
+                answer = 422
             if answer // 100 == 2:
                 found.taken.append(received)
             self.send_response(answer)

@@ -51,8 +51,10 @@ def listen(section: ServerSettings | ControlSettings) -> socket.socket:
         listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
+        flag = " (--port)" if isinstance(section, ServerSettings) else ""
         raise SettingsError(
-            f"cannot listen on {section.host}:{section.port}: {error.strerror}; choose another {_named(section)}.port"
+            f"cannot listen on {section.host}:{section.port}: {error.strerror}; "
+            f"choose another {_named(section)}.port{flag}"
         ) from error
     return listener
 

@@ -171,7 +171,6 @@ def _host(settings: Settings, swaps: Swaps, measures: Measures, cache: ResponseC
     limits = settings.limits
     return Host(
         [],
-        default_model=settings.server.default_model,
         on_run=measures.ran,
         on_swap=cache.clear if cache is not None else lambda: None,
         limits=Limits(limits.queue_rows, limits.breaker_failures, limits.breaker_open_s, settings.models.memory_bytes),

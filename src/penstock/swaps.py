@@ -29,8 +29,8 @@ _Ident: TypeAlias = tuple[str, int, str]
 """A version and its content digest."""
 
 _LOG = logging.getLogger("penstock")
-_SWITCH_S: Final = 0.0005
-"""How long the thread that loads may keep Python's lock while the loop wants it; Python's own is ten times that."""
+_SWITCH_S: Final = 0.0001
+"""How long the thread that loads may keep Python's lock while the loop wants it; Python's own is fifty times that."""
 _COLLECT_S: Final = 0.2
 _NOT_WANTED: Final = "it is not wanted any more"
 
@@ -108,7 +108,11 @@ class Swaps:
 
     async def load(self, name: str, number: int) -> Version:
         """The version that its first call asks for, loaded and proven. Raises PenstockError."""
-        version = await self._loaded((name, number))
+        try:
+            version = await self._loaded((name, number))
+        except PenstockError:
+            self._measures.load_failed(name, number)
+            raise
         self._fresh.pop((name, number, version.digest), None)  # the host has it now
         return version
 

@@ -149,7 +149,7 @@ def test_predict_without_a_server_says_so(tmp_path: Path) -> None:
     [
         ["pack", "missing.skops", "--name", "x", "--sample", "missing.csv"],
         ["predict", "churn", "missing.json"],
-        ["serve"],
+        ["serve", "--workers", "many"],
         ["predict"],
         ["nonsense"],
     ],

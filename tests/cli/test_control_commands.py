@@ -153,7 +153,7 @@ def test_a_declared_state(desk: Desk, churns: dict[str, Path]) -> None:
     said = desk("apply", "-", stdin="models: {churn: {aliasses: {}}}")
     assert (WRONG, True) == (said.code, "did you mean `aliases`?" in said.err)
     odd = desk("apply", "-", stdin="models: {churn: {decision: {label: perhaps, otherwise: no, threshold: 0.4}}}")
-    assert (REFUSED, True) == (odd.code, "version 2 (champion): Expected `label` to be one of no, yes" in odd.err)
+    assert (REFUSED, True) == (odd.code, "does not fit version 2: Expected `label` to be one of no, yes" in odd.err)
 
 
 def test_removing(desk: Desk, churns: dict[str, Path]) -> None:
@@ -163,7 +163,7 @@ def test_removing(desk: Desk, churns: dict[str, Path]) -> None:
     desk.ok("deploy", "churn", "2")
     assert "it is champion: move the alias first" in desk("remove", "churn", "2").err
     assert "`penstock rollback churn` would go back to it" in desk("remove", "churn", "1").err
-    assert "version 3 of churn is removed" in desk.ok("remove", "churn", "3").out
+    assert {"model": "churn", "version": 3} == desk.ok("remove", "churn", "3", "--json").json
     assert "version 3 → " not in desk.ok("history", "churn").out
     assert "churn version 4" in desk.ok("publish", str(churns["worse"])).out
 
@@ -174,6 +174,8 @@ def test_backup_and_restore(desk: Desk, churns: dict[str, Path], tmp_path: Path)
     assert "penstock restore" in desk.ok("backup", str(tmp_path / "copy")).out
     other = Desk(tmp_path / "other")
     assert "Next: penstock serve --home" in other.ok("restore", str(tmp_path / "copy")).out
+    again = Desk(tmp_path / "again").ok("restore", str(tmp_path / "copy"), "--json").json
+    assert (str(tmp_path / "again"), 3) == (again["home"], again["revision"])
     told = [event | {"at": ""} for event in desk.ok("history", "churn", "--json").json["events"]]
     assert told == [event | {"at": ""} for event in other.ok("history", "churn", "--json").json["events"]]
     assert REFUSED == other("restore", str(tmp_path / "copy")).code
@@ -222,6 +224,7 @@ def test_with_a_server(bundles: dict[str, Path], churns: dict[str, Path], desk: 
         assert 2 == plane.served("churn")
         refused = desk("publish", str(churns["narrow"]), "--alias", "champion")
         assert (REFUSED, True) == (refused.code, "  - callers of version 2 break" in refused.err)
+        assert "version 3 of 'churn' is published, and champion does not move to it" in refused.err
         assert "all workers of this machine answer by it" in desk.ok("rollback", "churn").out
         shown = " ".join(desk.ok("model", "churn").out.split())
         assert "mill answers champion by version 1 since" in shown

@@ -20,7 +20,7 @@ from penstock.routing import ModelOptions
 AT = datetime(2026, 11, 20, 3, 0, tzinfo=UTC)
 MOVED = Event(
     revision=7, at=AT, who=Who("ana@quay"), model="churn", change=Moved(alias="champion", before=1, after=2),
-    reason="autumn [retraining]",
+    reason="autumn [retraining] \x1b[2J",
 )  # fmt: skip
 
 
@@ -108,13 +108,16 @@ def model(**facts: object) -> ModelAnswer:
 
 
 def test_what_is_wrong_is_said(desk: Desk) -> None:
-    """Which machine answers by what instead, and why; what a rollback would do; where versions come from."""
+    """Which machine answers by what instead, and why; what a rollback would do; where versions come from.
+
+    What others have put into it is shown, and obeyed by no terminal.
+    """
     served = Span(alias="champion", version=1, since=AT, node="quay")
     history = HistoryAnswer(model="churn", events=[MOVED], wanted=[], served=[served])
     with answering({"/v1/models/churn": model(), "/v1/models/churn/history": history}) as url:
         said = " ".join(desk.ok("model", "churn", "--url", url).out.split())
     for words in (
-        'by ana@quay (unverified): "autumn [retraining]"',
+        'by ana@quay (unverified): "autumn [retraining] \N{REPLACEMENT CHARACTER}[2J"',
         "quay answers champion by version 1 since",
         "`penstock rollback churn` goes back to version 1",
         "wrong: champion is to be version 2, and quay answers by version 1: no room [2 GB]",

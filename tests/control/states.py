@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from penstock.control.changes import Change, Event, Lineage, ModelConfig, Published, Who
+from penstock.control.changes import Change, Event, Lineage, Published, Who
 from penstock.control.control import By, Control
 from penstock.control.state import ModelState, State, folded
+from penstock.routing import ModelOptions
 from penstock.testing import MemoryStore
 
 FIRST = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -48,6 +49,7 @@ class PlainGate:
 
     def __init__(self, final: Iterable[str] = (), soft: Iterable[str] = ()) -> None:
         self.final, self.soft = list(final), list(soft)
+        self.unfit: set[int] = set()
         self.asked: list[tuple[str, str, int]] = []
         self.meanwhile: Callable[[], object] = lambda: None
 
@@ -57,9 +59,9 @@ class PlainGate:
         self.meanwhile()
         return list(self.final), list(self.soft)
 
-    def misfits(self, model: ModelState, config: ModelConfig) -> list[str]:
-        """Nothing: every configuration fits."""
-        return []
+    def misfits(self, model: ModelState, options: ModelOptions, numbers: Iterable[int]) -> list[str]:
+        """What it was told to say of these versions."""
+        return [f"{number} does not fit" for number in numbers if number in self.unfit]
 
 
 class Clock:

@@ -14,7 +14,7 @@ from hypothesis.strategies import DrawFn
 from penstock.bundle.outputs import OutputSpec
 from penstock.control.compatibility import SchemaChange, output_changes, schema_changes
 from penstock.errors import SchemaError, SchemaViolation
-from penstock.schema import Check, Field, Schema
+from penstock.schema import Check, Field, Form, Schema
 from penstock.testing.strategies import fields_called, row_texts_near, rows_of, schemas
 
 AGE = Field(name="age", type="int", range=(0, 130))
@@ -44,6 +44,7 @@ def with_field(name: str, **changes: Any) -> Schema:
         (with_field("age", range=(18, 130)), "field `age`: the range is narrower: [0, 130] → [18, 130]"),
         (with_field("age", range=(None, 99)), "field `age`: the range is narrower: [0, 130] → [-∞, 99]"),
         (with_field("age", range=None, allowed=(1, 2)), "field `age`: only 1, 2 are taken now"),
+        (with_field("plan", type="float", allowed=None), "field `plan`: category → float"),
         (with_field("plan", allowed=("basic", "max")), "field `plan`: 'pro' is refused now (`allowed`)"),
         (with_field("note", allowed=("",)), "field `note`: only '' are taken now"),
         (with_field("note", default=msgspec.UNSET), "field `note`: it has no default any more, and is required"),
@@ -166,6 +167,11 @@ def changed(draw: DrawFn, field: Field) -> Field:
         changes["allowed"] = tuple(dict.fromkeys((*field.allowed, *other.allowed)))
     if field.range is not None and draw(st.booleans()):
         changes["range"] = draw(st.sampled_from([None, (field.range[0], None), (None, field.range[1])]))
+    if field.nullable and draw(st.integers(0, 3)) == 0:
+        changes = {"nullable": False, "coerce": "lenient", "null_as": "nan"}
+    numbers = [value for value in field.allowed or () if not isinstance(value, str)]
+    if numbers and draw(st.booleans()):
+        changes = {"allowed": None, "range": (draw(st.sampled_from(numbers)), None)}
     try:
         return msgspec.structs.replace(field, **changes)
     except SchemaError:
@@ -186,12 +192,15 @@ def test_without_a_breaking_change_every_row_is_taken(data: st.DataObject) -> No
         known = {name: value for name, value in row.items() if name in champion.names}
         if is_taken(before, known):
             assert is_taken(after, known)
+        values = list(known.values())
+        if list(known) == list(champion.names) == list(candidate.names) and is_taken(before, values, "lists"):
+            assert is_taken(after, values, "lists")
 
 
-def is_taken(check: Check, row: dict[str, Any]) -> bool:
-    """Whether the check takes the row."""
+def is_taken(check: Check, row: object, form: Form = "rows") -> bool:
+    """Whether the check takes the row, an object or a list."""
     try:
-        check.second_pass([row])
+        check.second_pass([row], form=form)
     except (SchemaViolation, msgspec.ValidationError):
         return False
     return True
@@ -202,3 +211,15 @@ def is_taken(check: Check, row: dict[str, Any]) -> bool:
 def test_a_schema_is_compatible_with_itself(schema: Schema) -> None:
     """Nothing has changed where nothing has."""
     assert [] == schema_changes(schema, schema)
+
+
+def test_numbers_that_were_named() -> None:
+    """Named numbers may become a range, as long as they are within it."""
+    before, wide, narrow = (
+        Schema(fields=(Field(name="n", type="int", **limits),))  # type: ignore[arg-type]
+        for limits in ({"allowed": (1, 5)}, {"range": (0, 5)}, {"range": (2, 5)})
+    )
+    assert ["field `n`: numbers of [0, 5] are taken now"] == [change.what for change in schema_changes(before, wide)]
+    assert ["field `n`: 1 is refused now (`allowed`)"] == [
+        change.what for change in schema_changes(before, narrow) if change.is_breaking
+    ]

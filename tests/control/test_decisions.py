@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from states import ANA, FIRST, Clock, PlainGate, control_of, events_of, published, state_of
 
 from penstock.control import decisions
-from penstock.control.changes import Change, Configured, Event, ModelConfig, Moved, Removed, Serving, Tried, Who
+from penstock.control.changes import Change, Configured, Event, ModelConfig, Moved, Removed, Rules, Serving, Tried, Who
 from penstock.control.control import By, Control
 from penstock.control.state import EMPTY, State, after, folded
 from penstock.errors import Conflict, InUse, MoveRefused, Unknown
@@ -290,3 +290,30 @@ def test_times_never_run_backwards() -> None:
     control.publish(Path("churn/bb"), ANA)
     times = [event.at for event in control.events()]
     assert sorted(set(times)) == times
+
+
+def test_what_does_not_fit_is_not_declared() -> None:
+    """A configuration that versions with an alias cannot keep to is refused; rules alone are asked of none."""
+    gate = PlainGate()
+    control, _ = two_versions(gate)
+    gate.unfit.add(1)
+    with pytest.raises(MoveRefused, match="what is declared of 'churn' stays as it is: 1 does not fit") as refused:
+        control.configure("churn", ModelConfig(options=ModelOptions(is_lazy=True)), ANA)
+    assert not refused.value.may_force
+    assert 1 == len(control.configure("churn", ModelConfig(rules={"champion": Rules(floors={"f1": 0.5})}), ANA))
+
+
+def test_no_way_back_to_what_does_not_fit() -> None:
+    """A rollback asks for no trial, and is refused where what was declared since does not fit the version before."""
+    gate = PlainGate()
+    control, _ = two_versions(gate)
+    control.deploy("churn", 2, ANA)
+    gate.unfit.add(1)
+    asked = len(gate.asked)
+    with pytest.raises(MoveRefused, match="does not go back to version 1: 1 does not fit"):
+        control.rollback("churn", ANA)
+    gate.unfit.clear()
+    assert [Moved(alias="champion", before=2, after=1, is_rollback=True)] == [
+        event.change for event in control.rollback("churn", ANA)
+    ]
+    assert asked == len(gate.asked)

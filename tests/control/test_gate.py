@@ -163,14 +163,12 @@ def test_a_version_must_fit_what_is_declared(churns: dict[str, Path]) -> None:
 
 
 def test_what_is_declared_must_fit_what_is_served(churns: dict[str, Path]) -> None:
-    """A decision or fallback that versions with an alias cannot keep to is named with them."""
+    """A decision or fallback that versions cannot keep to is named with them; what cannot be read says nothing."""
     gate, _ = gate_of()
     state = state_with([churns["first"], churns["renamed"]], Moved(alias="candidate", after=2))
     model = state.model("churn")
-    decided = ModelConfig(options=ModelOptions(decision=Decision(label="yes", otherwise="no", threshold=0.4)))
-    [misfit] = gate.misfits(model, decided)
-    assert misfit.startswith("version 2 (candidate): Expected `label` to be one of gone, here, got 'yes'")
-    constant = ModelConfig(options=ModelOptions(fallback=FallbackOptions(kind="constant")))
-    assert 2 == len(gate.misfits(model, constant))
-    assert [] == gate.misfits(model, ModelConfig(options=ModelOptions(is_lazy=True)))
-    assert [] == gate.misfits(model, model.config)
+    decided = ModelOptions(decision=Decision(label="yes", otherwise="no", threshold=0.4))
+    [misfit] = gate.misfits(model, decided, [1, 2])
+    assert "does not fit version 2: Expected `label` to be one of gone, here, got 'yes'" in misfit
+    assert 2 == len(gate.misfits(model, ModelOptions(fallback=FallbackOptions(kind="constant")), [1, 2]))
+    assert [] == gate.misfits(model, ModelOptions(is_lazy=True), [1, 2])

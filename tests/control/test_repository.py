@@ -27,6 +27,7 @@ from s3 import S3, s3_server
 from variants import variant
 
 KINDS = ("directory", "file", "memory", "s3")
+NEAR = pytest.mark.parametrize("url", KINDS[:-1], indirect=True)
 PUBLISHING = """
 import sys
 from pathlib import Path
@@ -93,6 +94,7 @@ def test_what_is_added_comes_back_byte_for_byte(repository: Repository, bundles:
     assert files_of(bundles["iris"]) == files_of(repository.local(published.seal))
 
 
+@NEAR
 def test_adding_twice_changes_nothing(repository: Repository, bundles: dict[str, Path], tmp_path: Path) -> None:
     """The same bundle, as a directory and as an archive of the same seal, is stored once."""
     first = repository.add(bundles["iris"])
@@ -101,6 +103,7 @@ def test_adding_twice_changes_nothing(repository: Repository, bundles: dict[str,
     assert names == names_in(repository)
 
 
+@NEAR
 def test_versions_share_their_files(repository: Repository, bundles: dict[str, Path], tmp_path: Path) -> None:
     """Another version of the same model adds what differs: its golden rows and its list."""
     repository.add(bundles["iris"])
@@ -130,6 +133,7 @@ def test_a_lost_file_is_named(repository: Repository, bundles: dict[str, Path]) 
     assert files_of(bundles["iris"]) == files_of(repository.local(published.seal))
 
 
+@NEAR
 def test_an_unknown_seal_is_refused(repository: Repository) -> None:
     """What was never published is not there; what is no digest never becomes a path."""
     with pytest.raises(BundleRefused, match="the repository has no bundle"):
@@ -138,6 +142,7 @@ def test_an_unknown_seal_is_refused(repository: Repository) -> None:
         repository.local("sha256:../../etc/passwd")
 
 
+@NEAR
 def test_a_half_written_file_is_written_again(repository: Repository, bundles: dict[str, Path]) -> None:
     """A file of another size than stated is none: the next publish replaces it."""
     repository._files.write(blob_of(bundles["iris"], "model.onnx"), b"half")
@@ -198,6 +203,7 @@ def test_a_publish_takes_up_what_was_garbage(
     assert files_of(bundles["iris"]) == files_of(repository.local(published.seal))
 
 
+@NEAR
 def test_garbage_is_not_collected_where_a_bundle_is_lost(repository: Repository, bundles: dict[str, Path]) -> None:
     """What a version needs must be known before anything is called garbage."""
     with pytest.raises(BundleRefused, match="the repository has no bundle"):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -69,7 +69,7 @@ class OpenGate:
     def reasons(self, state: State, name: str, alias: str, number: int) -> tuple[list[str], list[str]]:
         return [], []
 
-    def misfits(self, model: ModelState, config: ModelConfig) -> list[str]:
+    def misfits(self, model: ModelState, options: ModelOptions, numbers: Iterable[int]) -> list[str]:
         return []
 
 

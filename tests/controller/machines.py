@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -105,6 +105,8 @@ class Machine:
         self.told: list[int] = []
         self.failing: dict[str, str] = {}
         """By `name/version`, what the workers cannot load."""
+        self._loaded: Set[tuple[tuple[str, int], str]] = self.wanted.table.digests().items()
+        self._revision = self.wanted.revision
         self.is_deaf = False
         """Whether the workers do not apply what they are told."""
         self._thread = threading.Thread(target=self.convergence.run, daemon=True)
@@ -131,11 +133,17 @@ class Machine:
         return True
 
     def apply(self) -> None:
-        """Both workers serve what `routing.json` says now, except for what they cannot load."""
+        """The workers serve what `routing.json` says now. As the supervisor has it, one of them goes first where there
+        is something to load, and the other follows if that could be loaded.
+        """
         wanted = self.wanted
-        names = {f"{name}/{number}" for name, routes in wanted.table.models.items() for number in routes.versions}
-        failures = {key: why for key, why in self.failing.items() if key in names}
-        self.convergence.stands({0: wanted.revision, 1: wanted.revision}, failures, wanted.revision)
+        digests = wanted.table.digests()
+        failures = {f"{name}/{number}" for name, number in digests} & self.failing.keys()
+        fresh = {f"{name}/{number}" for (name, number), _ in digests.items() - self._loaded}
+        told = {key: self.failing[key] for key in failures if key in fresh}
+        if not fresh & told.keys():
+            self._loaded, self._revision = digests.items(), wanted.revision
+        self.convergence.stands({0: wanted.revision, 1: self._revision}, told, wanted.revision)
 
     @property
     def wanted(self) -> Wanted:

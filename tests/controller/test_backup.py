@@ -11,7 +11,6 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from planes import ANA, plane_of, settings_of
 
 from penstock.audit import verify
 from penstock.audit.segment import FORMAT, Header, SegmentWriter
@@ -23,6 +22,7 @@ from penstock.controller.restore import restore
 from penstock.errors import BundleRefused, ControlError
 from penstock.routing import NOTHING, read_wanted, write_wanted
 from penstock.settings import Settings
+from planes import ANA, plane_of, settings_of
 from variants import variant
 
 

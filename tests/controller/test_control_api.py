@@ -31,8 +31,9 @@ from penstock.controller.failures import STATUS, control_error_body, error_of, s
 from penstock.controller.local import LocalOperations
 from penstock.controller.messages import BUNDLE_MEDIA
 from penstock.errors import CallFailure, MoveRefused, PenstockError, StateUnavailable
-from planes import ANA, plane_of, served, settings_of, variant
+from planes import ANA, plane_of, served, settings_of
 from running import read_answer, request
+from variants import variant
 
 JSON = {"content-type": "application/json"}
 BUNDLE = {"content-type": BUNDLE_MEDIA}
@@ -370,6 +371,16 @@ def test_a_caller_who_hangs_up(client: httpx.Client, home: Path) -> None:
         connection.sendall(f"{head}Content-Length: 5000\r\n\r\n".encode() + b"x" * 3000)
         wait_for(lambda: list((home / "transit").glob("*")), "the bundle is on its way in")
     wait_for(lambda: not list((home / "transit").glob("*")), "it is gone")
+    assert 200 == client.get("/health").status_code
+
+
+def test_a_head_that_never_ends(client: httpx.Client) -> None:
+    """Headers have a limit: nobody fills the memory with them."""
+    with socket.create_connection(("127.0.0.1", client.base_url.port or 0)) as connection:
+        with contextlib.suppress(OSError):  # it may be closed before all is sent
+            connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * (4 << 20))
+        with contextlib.suppress(ConnectionResetError):
+            assert b"HTTP/1.1 4" == connection.recv(10)
     assert 200 == client.get("/health").status_code
 
 

@@ -13,10 +13,11 @@ import msgspec
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from planes import ANA, plane_of, served, settings_of, variant
 
 from penstock.controller.api import api_of
 from penstock.controller.messages import BUNDLE_MEDIA, ControlErrorBody
+from planes import ANA, plane_of, served, settings_of
+from variants import variant
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=12)
 NAMES = st.sampled_from(["iris", "nobody", "champion", "Archived", "..", "1", "%2e%2e"]) | TEXT.filter(bool)

@@ -10,7 +10,9 @@ from penstock.controller.api import api_of
 from planes import ANA, plane_of, served, settings_of
 
 FETCH = """
-fetch("%s/v1/models/iris/rollback", {method: "POST", body: "{}", mode: "%s", headers: {"Content-Type": "%s"}})
+fetch("%s/v1/apply", {
+  method: "POST", mode: "%s", headers: {"Content-Type": "%s"}, body: '{"declared": "models: {iris: {lazy: true}}"}',
+})
   .then(answer => `${answer.type} ${answer.status}`, error => "refused")
 """
 
@@ -35,3 +37,6 @@ def test_the_page_and_a_strangers(bundles: dict[str, Path], tmp_path: Path) -> N
         assert "refused" == value(FETCH % (url, "cors", "application/json"))
         assert value(FETCH % (url, "no-cors", "text/plain")) in ("opaque 0", "refused")
         assert before == plane.operations.history("iris").events
+        value = browser.page(f"{url}/docs")
+        assert "basic 200" == value(FETCH % (url, "cors", "application/json"))
+        assert before != plane.operations.history("iris").events

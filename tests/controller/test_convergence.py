@@ -327,3 +327,59 @@ def test_what_is_served_after_all(machine: Machine) -> None:
     assert None is machine.convergence.unfit("churn", 1)
     wait_for(lambda: machine.model("churn").version(1).failures == {})
     assert ({"churn": 1}, at) == (machine.champions, machine.wanted.revision)
+
+
+def test_the_only_version_is_tried_again(machine: Machine) -> None:
+    """A model whose only version no worker can load is not in the table, which says why, and holds up no other; asked
+    for again it is fetched and tried before the workers are told.
+    """
+    machine.failing["stock/1"] = "model.onnx was changed"
+    machine.publish("stock-1")
+    assert [] == machine.wait("stock", [])
+    wait_for(lambda: machine.model("stock").version(1).failures == {"mill": "model.onnx was changed"})
+    wait_for(lambda: set(machine.wanted.failures) == {"stock/1"})
+    assert [] == machine.deploy("churn", 2)
+    assert {"churn": 2} == machine.champions
+    machine.bundles.slow["stock-1"] = threading.Event()
+    machine.convergence.try_again("stock", 1)
+    wait_for(lambda: machine.bundles.trials["stock-1"] == 2)
+    assert ["version 1 of 'stock' is being fetched and tried"] == machine.wait("stock", [], 0.2)
+    assert {"churn": 2} == machine.champions
+    machine.failing.clear()
+    machine.bundles.slow["stock-1"].set()
+    assert [] == machine.wait("stock", [])
+    assert (None, {"churn": 2, "stock": 1}) == (machine.convergence.unfit("stock", 1), machine.champions)
+    wait_for(lambda: machine.serving("stock") == {"champion": 1})
+
+
+def test_what_a_dead_controller_had_begun(machine: Machine) -> None:
+    """A version that failed in a worker after its controller was killed is taken back by the next one; the worker that
+    was not told of it is no sign that it was served.
+    """
+    machine.is_deaf = True
+    machine.failing["churn/2"] = "no memory"
+    machine.control.deploy("churn", 2, BY)
+    wait_for(lambda: machine.champions == {"churn": 2})
+    machine.kill()
+    again = Machine(machine.home, bundles=machine.bundles)
+    again.is_deaf = True
+    again.convergence.decide()
+    at = again.wanted.revision
+    again.convergence.stands({0: at, 1: at - 1}, {"churn/2": "no memory"}, at)
+    again.convergence.decide()
+    assert {"churn": 1} == again.champions
+    again.store.close()
+
+
+def test_a_server_that_starts_with_a_worker_that_cannot_load(machine: Machine) -> None:
+    """What a server begins with stays, where one of its workers has it and there is nothing else to serve."""
+    machine.kill()
+    again = Machine(machine.home, bundles=machine.bundles)
+    again.is_deaf = True
+    again.convergence.decide()
+    at = again.wanted.revision
+    again.convergence.stands({0: at, 1: at}, {"churn/1": "no memory"}, at)
+    again.convergence.decide()
+    assert ({"churn": 1}, at) == (again.champions, again.wanted.revision)
+    assert "version 1 cannot be served here: no memory" == again.convergence.unfit("churn", 1)
+    again.store.close()

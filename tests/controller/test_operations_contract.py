@@ -14,6 +14,7 @@ from penstock.control.control import By
 from penstock.controller.api import api_of
 from penstock.controller.operations import Operations
 from penstock.controller.remote import RemoteOperations
+from penstock.controller.restore import restore
 from penstock.errors import (
     BundleRefused,
     Conflict,
@@ -24,7 +25,8 @@ from penstock.errors import (
     SettingsError,
     Unknown,
 )
-from planes import ANA, plane_of, served, settings_of, variant
+from planes import ANA, plane_of, served, settings_of
+from variants import variant
 
 RULE = "models: {iris: {rules: {champion: {floors: {accuracy: 2.0}}}}}"
 
@@ -127,10 +129,12 @@ def test_garbage(filled: Operations, second: Path) -> None:
 
 
 def test_back_up(filled: Operations, tmp_path: Path) -> None:
-    """A backup appears under its name, with the state and the bundles; where there is something, it is refused."""
+    """A backup appears under its name, and can be restored; where there is something, it is refused."""
     filled.back_up(tmp_path / "copies" / "first")
-    found = {path.name for path in (tmp_path / "copies" / "first").iterdir()}
-    assert {"backup.json", "state.db"} <= found
+    again = settings_of(tmp_path / "again")
+    restore(tmp_path / "copies" / "first", again)
+    with plane_of(again) as restored:
+        assert filled.history("iris").events == restored.operations.history("iris").events
     assert ["first"] == [path.name for path in (tmp_path / "copies").iterdir()]
     with pytest.raises(ControlError):
         filled.back_up(tmp_path / "copies" / "first")

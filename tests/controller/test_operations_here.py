@@ -10,9 +10,9 @@ import pytest
 
 from penstock.control.changes import Who
 from penstock.control.control import By
-from penstock.controller.open import operations_of
 from penstock.controller.convergence import NO_SERVER
 from penstock.controller.lock import locked
+from penstock.controller.open import operations_of
 from penstock.errors import Conflict, ControlError
 from penstock.routing import read_wanted
 from penstock.settings import Settings

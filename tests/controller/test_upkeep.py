@@ -9,13 +9,13 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from planes import ANA, plane_of, settings_of
 
 from penstock.bundle.bundle import Bundle
 from penstock.control.changes import Removed
 from penstock.controller.assemble import Plane
 from penstock.errors import BundleRefused
 from penstock.settings import ModelsSettings
+from planes import ANA, plane_of, settings_of
 from variants import variant
 
 

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
@@ -26,6 +27,8 @@ from penstock.controller.seen import Seen
 from penstock.controller.watch import WatchedConfig
 from penstock.controller.watched import Watched, entries
 from penstock.errors import MoveRefused, PackRefused, SettingsError, Unknown
+from penstock.settings import WatchSettings
+from planes import ANA, plane_of, settings_of
 from variants import variant
 
 
@@ -172,6 +175,30 @@ def test_folders_say_which_model(
     ]
 
 
+def test_one_folder_that_cannot_be_read_holds_up_no_other(
+    control: Control,
+    root: Path,
+    watched: Watched,
+    bundles: dict[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A model's folder without permission is told once; the others are looked at. Odd names are made plain."""
+    (root / "hidden").mkdir()
+    shutil.copytree(bundles["iris"], root / "iris" / "mon\nday\udcff")
+    iterdir = Path.iterdir
+
+    def refusing(path: Path) -> Iterator[Path]:
+        if path.name == "hidden":
+            raise PermissionError(13, "Permission denied")
+        return iterdir(path)
+
+    monkeypatch.setattr(Path, "iterdir", refusing)
+    looks(watched, 5)
+    assert "appeared as iris/mon?day? in the watched directory" == control.events()[0].reason
+    assert 1 == len([record for record in caplog.records if "hidden cannot be watched" in record.message])
+
+
 def test_a_store_that_is_away_is_waited_for(
     control: Control,
     root: Path,
@@ -288,11 +315,11 @@ def test_without_a_scaler_it_must_be_said(root: Path, founding: Path, control: C
     """A founding folder that lacks a usual file may be half of a copy, unless a file COMPLETE says that it is not."""
     shutil.copytree(founding, root / "visits" / "1", ignore=shutil.ignore_patterns("scaler.pkl"))
     importing = Importing(Publishing(control, lambda: None), Seen(tmp_path / "seen"), tmp_path)
-    [entry] = entries(root)
+    [entry] = entries(root, lambda path, error: None)
     with pytest.raises(arrivals.Unfinished, match=r"scaler\.pkl is missing; .* put a file COMPLETE into it"):
         importing.take(entry)
     (root / "visits" / "1" / "COMPLETE").touch()
-    [entry] = entries(root)
+    [entry] = entries(root, lambda path, error: None)
     assert not importing.take(entry)  # it has not rested for long enough
 
 
@@ -326,6 +353,22 @@ def test_a_changed_file_is_applied(tmp_path: Path) -> None:
     looks(watching())
     looks(watching())
     assert ["one", "two"] == operations.applied
+
+
+def test_a_declared_state_moves_aliases(bundles: dict[str, Path], tmp_path: Path) -> None:
+    """On a real control plane: the file waits for a version that is not published yet, and then moves the alias."""
+    path = tmp_path / "deployments.yaml"
+    path.write_text("models: {iris: {aliases: {champion: 2}}}")
+    watch = WatchSettings(config=str(path))
+    with plane_of(msgspec.structs.replace(settings_of(tmp_path / "home"), watch=watch)) as plane:
+        watched = WatchedConfig(path, plane.operations, Seen(tmp_path / "seen"))
+        for without in range(2):
+            looks(watched)
+            plane.control.publish(variant(bundles["iris"], tmp_path, without), ANA)
+        assert {"champion": 1} == plane.control.state().model("iris").aliases
+        looks(watched)
+        assert {"champion": 2} == plane.control.state().model("iris").aliases
+        assert "deployments.yaml was changed" in {event.reason for event in plane.control.events()}
 
 
 @pytest.mark.parametrize("error", [SettingsError("no YAML"), MoveRefused("x", ["it breaks callers"], may_force=True)])

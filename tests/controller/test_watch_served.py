@@ -5,19 +5,19 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import httpx
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from founding_folders import training_rows, write_folder
 from loads import wait_for
 from rows import IRIS_ROW
-from running import Running, running
+from running import running
 
 
-def status(server: Running, model: str, row: object) -> int:
+def status(client: httpx.Client, model: str, row: object) -> int:
     """What a prediction answers."""
-    with server.client() as client:
-        return client.post(f"/v1/models/{model}/predict", json={"instances": [row]}).status_code
+    return client.post(f"/v1/models/{model}/predict", json={"instances": [row]}).status_code
 
 
 def test_what_is_copied_in_answers(bundles: dict[str, Path], tmp_path: Path) -> None:
@@ -32,14 +32,14 @@ def test_what_is_copied_in_answers(bundles: dict[str, Path], tmp_path: Path) -> 
         "watch__interval_s": 0.1,
         "control__port": 0,
     }
-    with running([], tmp_path / "home", "--workers", "1", **settings) as server:
+    with running([], tmp_path / "home", "--workers", "1", **settings) as server, server.client() as client:
         target = root / "iris" / "slow"
         target.mkdir(parents=True)
         for file in sorted(bundles["iris"].iterdir()):
             data = file.read_bytes()
             for part in (data[: len(data) // 2], data):
-                assert 200 != status(server, "iris", IRIS_ROW)
+                assert 200 != status(client, "iris", IRIS_ROW)
                 (target / file.name).write_bytes(part)
-        wait_for(lambda: 200 == status(server, "iris", IRIS_ROW), "an answer of the bundle")
+        wait_for(lambda: 200 == status(client, "iris", IRIS_ROW), "an answer of the bundle")
         shutil.copytree(folder, root / "visits" / "1")
-        wait_for(lambda: 200 == status(server, "visits", visit), "an answer of the founding folder")
+        wait_for(lambda: 200 == status(client, "visits", visit), "an answer of the founding folder")

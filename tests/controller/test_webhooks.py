@@ -112,7 +112,7 @@ def test_kinds(store: SqlStore) -> None:
     assert [] == store.deliveries_due("ops", datetime.now(UTC) + timedelta(days=9))
 
 
-@pytest.mark.parametrize("answer", [500, 503, 429, 302, 400, None])
+@pytest.mark.parametrize("answer", [500, 503, 429, 404, 302, 400, None])
 def test_a_receiver_that_comes_back(store: SqlStore, answer: int | None) -> None:
     """One that fails, refuses, redirects or hangs gets every event, under the same id, once it takes them."""
     with receiver() as ops:
@@ -126,6 +126,18 @@ def test_a_receiver_that_comes_back(store: SqlStore, answer: int | None) -> None
             wait_for(lambda: {2, 3} <= set(ops.revisions), "both events")
     assert 2 == len({received.event["id"] for received in ops.got})
     assert {"/hook"} == {received.path for received in ops.got}
+
+
+def test_an_event_that_is_refused(store: SqlStore) -> None:
+    """One that the receiver does not want holds up none behind it, and is offered again."""
+    with receiver() as ops:
+        ops.refuses = {2}
+        with at_work(courier(store, ops)):
+            store.append([event(2), event(3), event(4)])
+            wait_for(lambda: len(ops.taken) == 2, "those behind it")
+            ops.refuses = set()
+            wait_for(lambda: len(ops.taken) == 3, "the one that was refused")
+    assert [3, 4, 2] == ops.revisions
 
 
 def test_a_receiver_that_is_not_there_yet(store: SqlStore) -> None:

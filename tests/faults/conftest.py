@@ -38,8 +38,8 @@ def versions(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Path]]:
     out = tmp_path_factory.mktemp("versions")
     options = penstock.PackOptions(golden_rows=8, trusted=("moody.Moody",))
     found: dict[str, list[Path]] = {"line": [], "moody": []}
-    for factor in FACTORS:
-        for name, model in (("line", scaled(factor)), ("moody", Moody(factor=factor).fit(ramp(), None))):
-            packed = penstock.pack(model, name=name, sample=ramp(), out=out, options=options)
-            found[name].append(packed.path)
+    models = [("line", scaled(factor)) for factor in FACTORS]
+    models += [("moody", Moody(factor=factor).fit(ramp(), None)) for factor in FACTORS[:2]]
+    for name, model in models:
+        found[name].append(penstock.pack(model, name=name, sample=ramp(), out=out, options=options).path)
     return found

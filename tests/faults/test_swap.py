@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import threading
 import time
@@ -20,7 +21,11 @@ from broken import failing_golden_row, killing, missing_library
 from governed import Governed, governed
 from loads import Load, Told, ask, memory_bytes, summed, wait_for, workers_of
 from penstock.control.changes import Moved
+from penstock.controller.lock import Address, answering
+from penstock.controller.remote import RemoteOperations
 from penstock.errors import MoveRefused, PenstockError
+from penstock.routing import read_wanted, write_wanted
+from rows import IRIS_ROW
 from running import Running, request, running
 
 SWAPS = int(os.environ.get("PENSTOCK_TEST_SWAPS", "24"))  # `make soak-swaps` does 100, one a second
@@ -157,6 +162,21 @@ def test_workers_that_are_killed_while_versions_change(serving: Governed) -> Non
     assert {2} == set(load.versions)
 
 
+def test_the_controller_is_started_again(serving: Governed) -> None:
+    """kill -9 of the controller under load: nobody notices, and another one governs; the metrics count it."""
+    killed = controller_of(serving).pid
+    with Answers(serving.server, "line") as load:
+        load.wait_for(20)
+        os.kill(killed, signal.SIGKILL)
+        wait_for(lambda: (now := answering(serving.home)) is not None and now.pid != killed, "another controller")
+        load.wait_for(20)
+    load.require_sound()
+    assert 1 == summed(serving.server, "penstock_worker_restarts_total", worker="controller")
+    serving.operations.close()
+    serving.operations = RemoteOperations(controller_of(serving).url)
+    assert serving.deploy("line", 2).is_applied
+
+
 def test_a_byte_that_changes_after_the_trial(serving: Governed, versions: dict[str, list[Path]]) -> None:
     """A version that was proven here, and whose file changed since: nobody serves it, and the deploy tells why."""
     assert serving.deploy("line", 2).is_applied
@@ -206,6 +226,20 @@ def test_the_server_starts_again_without_its_controller(serving: Governed) -> No
     assert {3} == set(load.versions)
 
 
+def test_a_server_whose_bundles_are_gone(serving: Governed, tmp_path: Path) -> None:
+    """A server that starts with versions whose bundles are not there says so, and serves the others."""
+    shutil.copytree(serving.home, tmp_path / "home")
+    wanted = read_wanted(tmp_path / "home")
+    gone = tmp_path / "gone"
+    paths = {**wanted.paths, "line": dict.fromkeys(wanted.paths["line"], str(gone))}
+    write_wanted(tmp_path / "home", msgspec.structs.replace(wanted, paths=paths))
+    with running([], tmp_path / "home") as alone, alone.client() as client:
+        assert "line/3 cannot be served: " in alone.text
+        body = {"instances": [IRIS_ROW]}
+        assert 200 == client.post("/v1/models/iris/predict", json=body).status_code
+        assert 404 == client.post("/v1/models/line/predict", json={"instances": [{"x": X}]}).status_code
+
+
 class Pages(Load):
     """Callers that ask for a page."""
 
@@ -213,6 +247,13 @@ class Pages(Load):
         while not self._is_over:
             told = await ask(reader, writer, self._data)
             self.statuses[told.status] += 1
+
+
+def controller_of(serving: Governed) -> Address:
+    """The process that governs, and where."""
+    found = answering(serving.home)
+    assert found is not None
+    return found
 
 
 def natives_of(server: Running) -> set[str]:

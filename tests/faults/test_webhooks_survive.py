@@ -9,12 +9,12 @@ from pathlib import Path
 from loads import wait_for
 from penstock.control.changes import Who
 from penstock.control.control import By
-from penstock.controller.open import operations_of
 from penstock.controller.lock import answering
+from penstock.controller.open import operations_of
 from penstock.settings import Settings
-from planes import variant
 from receivers import receiver
 from running import running
+from variants import variant
 
 ANA = By(who=Who("ana@quay"))
 

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from penstock.app import own_metrics
 from penstock.audit import AuditLog, Record, read_record
+from penstock.routing import RoutingTable
 from penstock.runtime import Host, open_model
 from penstock.server.feedback import Feedback
 from penstock.server.http.asgi import HttpApp
@@ -71,7 +72,9 @@ def ask(bundles: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> I
     """Puts a request to the application and waits for its answer."""
     registry, bugs = Registry(), []
     measures = Measures(registry)
-    host = Host([open_model(bundles["iris"]), open_model(bundles["churn"])], default_model="churn")
+    models = [open_model(bundles["iris"]), open_model(bundles["churn"])]
+    host = Host(models)
+    host.swap(models, RoutingTable(host.table.models, "churn"))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         log = AuditLog(tmp_path_factory.mktemp("fuzz") / "audit", registry=registry)
         log.open(runner.get_loop())

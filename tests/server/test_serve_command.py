@@ -81,14 +81,19 @@ def test_a_bad_settings_file(bundles: dict[str, Path], tmp_path: Path, text: str
 
 
 def test_a_missing_bundle(tmp_path: Path) -> None:
-    """A bundle that is not there is named; without any bundle the command says what to give."""
+    """A bundle that is not there is named."""
     done = serve([tmp_path / "nope-1"], tmp_path)
     assert done.returncode in (1, 2)
     assert "nope-1" in done.stderr
     assert "Traceback" not in done.stderr
-    done = serve([], tmp_path)
-    assert 2 == done.returncode
-    assert "--bundle" in done.stderr
+
+
+def test_nothing_published(tmp_path: Path) -> None:
+    """Without a bundle what is published is served: with nothing yet, the server says what to do, and is not ready."""
+    with running([], tmp_path) as server, server.client() as client:
+        assert f"nothing is published yet: penstock publish BUNDLE --home {tmp_path}" in " ".join(server.text.split())
+        assert (200, 503) == (client.get("/health/live").status_code, client.get("/health/ready").status_code)
+        assert 404 == client.post("/v1/models/iris/predict", json={"instances": [{}]}).status_code
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "schema.yaml", "golden.json"])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from penstock.cli.asking import Asked, Config, Force, Home, IfRevision, Json, Name, Reason, Url, Version, by, number_of
-from penstock.cli.screen import console, print_json, print_table, progress
+from penstock.cli.screen import console, print_json, print_table, progress, say
 from penstock.cli.times import shown
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def alias(
     config: Config = None,
     json: Json = False,
 ) -> None:
-    """Give an alias to a version, or take it away; callers name it as `?alias=candidate`, or in the path.
+    """Give an alias to a version, or take it away; callers ask `/v1/models/NAME/aliases/ALIAS/predict`.
 
     Example: `penstock alias churn candidate 5`; `penstock alias churn candidate --remove`
     """
@@ -112,8 +112,10 @@ def rollback(
     config: Config = None,
     json: Json = False,
 ) -> None:
-    """Make the champion before this one the champion again; it is still loaded. Exits 1 unless all workers answer
-    by it. Once more goes back one more. Example: `penstock rollback churn --reason "complaints from the call centre"`
+    """Make the champion before this one the champion again. Exits 1 unless all workers answer by it.
+
+    It is still loaded, so that this takes a moment; once more goes back one more.
+    Example: `penstock rollback churn --reason "complaints from the call centre"`
     """
     with progress(quiet=json) as step, Asked(home, url, config).operations() as operations:
         step("waiting for all workers")
@@ -133,6 +135,7 @@ def remove(
     home: Home = None,
     url: Url = None,
     config: Config = None,
+    json: Json = False,
 ) -> None:
     """Remove a version that nothing refers to; its files go with the next `penstock gc`, its number is not given again.
 
@@ -140,6 +143,9 @@ def remove(
     """
     with Asked(home, url, config).operations() as operations:
         operations.remove(name, version, by(reason, if_revision, force=force))
+    if json:
+        print_json({"model": name, "version": version})
+        return
     console().print(f"version {version} of {name} is removed; `penstock gc` frees its files")
 
 
@@ -206,17 +212,19 @@ def backup(
     home: Home = None,
     url: Url = None,
     config: Config = None,
+    json: Json = False,
 ) -> None:
     """Copy the state, the bundles and the log of a home, which may be serving, as of one moment.
 
     Example: `penstock backup /backups/penstock-monday`
     """
-    with progress(quiet=False) as step, Asked(home, url, config).operations() as operations:
+    with progress(quiet=json) as step, Asked(home, url, config).operations() as operations:
         step("copying")
         operations.back_up(directory.absolute())
-    console().print(
-        f"backed up to {directory}; `penstock restore {directory} --home DIR` makes a home of it", markup=False
-    )
+    if json:
+        print_json({"directory": str(directory)})
+        return
+    say(f"backed up to {directory}; `penstock restore {directory} --home DIR` makes a home of it")
 
 
 def restore(
@@ -224,6 +232,7 @@ def restore(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="What `penstock backup` made.")],
     home: Home = None,
     config: Config = None,
+    json: Json = False,
 ) -> None:
     """Make a new home of a backup; every byte of it is checked. An existing home is not touched.
 
@@ -233,11 +242,14 @@ def restore(
     from penstock.settings import from_environment
 
     settings = from_environment(flags={} if home is None else {"home": home}, file=config).settings
-    with progress(quiet=False) as step:
+    with progress(quiet=json) as step:
         step("checking and copying")
         found = restored(directory, settings)
-    console().print(f"restored to {settings.home}, as of {shown(found.at)} (revision {found.revision})", markup=False)
-    console().print(f"Next: penstock serve --home {settings.home}", markup=False)
+    if json:
+        print_json({"home": settings.home, "at": found.at, "revision": found.revision})
+        return
+    say(f"restored to {settings.home}, as of {shown(found.at)} (revision {found.revision})")
+    say(f"Next: penstock serve --home {settings.home}")
 
 
 def _show_move(answer: MoveAnswer, *, as_json: bool) -> None:
@@ -255,7 +267,7 @@ def _print_published(answer: PublishAnswer) -> None:
     if answer.move is not None:
         _print_move(answer.move)
     elif answer.is_new:
-        screen.print(f"Next: penstock deploy {answer.model} {answer.version}", markup=False)
+        say(f"Next: penstock deploy {answer.model} {answer.version}")
 
 
 def _print_move(answer: MoveAnswer) -> None:
@@ -264,11 +276,11 @@ def _print_move(answer: MoveAnswer) -> None:
     change = f"{_named(answer.before)} → {will}" if answer.is_changed else f"{will}, as before"
     screen.print(f"[bold]{answer.alias}[/] of {answer.model}: {change}   (revision {answer.revision})")
     for reason in answer.overruled:
-        screen.print(f"  overruled: {reason}", markup=False)
+        say(f"  overruled: {reason}")
     if answer.is_applied:
         screen.print("  all workers of this machine answer by it")
     for waits_for in answer.waits_for:
-        screen.print(f"  not served yet: {waits_for}", markup=False)
+        say(f"  not served yet: {waits_for}")
 
 
 def _print_applied(answer: ApplyAnswer) -> None:
@@ -281,7 +293,7 @@ def _print_applied(answer: ApplyAnswer) -> None:
     elif answer.is_dry:
         console().print(f"{count} difference{'s' * (count > 1)}; nothing was changed")
     for waits_for in answer.waits_for:
-        console().print(f"  not served yet: {waits_for}", markup=False)
+        say(f"  not served yet: {waits_for}")
 
 
 def _before_and_after(what: str, before: object, after: object) -> tuple[str, str]:

@@ -21,6 +21,7 @@ from penstock.cli.training import training_set
 from penstock.errors import PenstockError, SettingsError
 
 _NO, _WRONG_USE = 1, 2
+_VERSIONS = "Versions: what ought to run, and what does"
 
 app = typer.Typer(
     name="penstock",
@@ -37,18 +38,18 @@ app.command("import")(import_model)
 app.command("inspect")(inspect)
 app.command("verify")(verify)
 app.command("serve")(serve)
-app.command("publish")(publish)
-app.command("models")(models)
-app.command("model")(model)
-app.command("deploy")(deploy)
-app.command("rollback")(rollback)
-app.command("alias")(alias)
-app.command("history")(history)
-app.command("apply")(apply)
-app.command("remove")(remove)
-app.command("gc")(gc)
-app.command("backup")(backup)
-app.command("restore")(restore)
+app.command("publish", rich_help_panel=_VERSIONS)(publish)
+app.command("models", rich_help_panel=_VERSIONS)(models)
+app.command("model", rich_help_panel=_VERSIONS)(model)
+app.command("deploy", rich_help_panel=_VERSIONS)(deploy)
+app.command("rollback", rich_help_panel=_VERSIONS)(rollback)
+app.command("alias", rich_help_panel=_VERSIONS)(alias)
+app.command("history", rich_help_panel=_VERSIONS)(history)
+app.command("apply", rich_help_panel=_VERSIONS)(apply)
+app.command("remove", rich_help_panel=_VERSIONS)(remove)
+app.command("gc", rich_help_panel=_VERSIONS)(gc)
+app.command("backup", rich_help_panel=_VERSIONS)(backup)
+app.command("restore", rich_help_panel=_VERSIONS)(restore)
 audit.command("training-set")(training_set)
 app.add_typer(audit, name="audit")
 app.command("predict")(predict)

@@ -10,7 +10,7 @@ import typer
 
 from penstock.cli.asking import Asked, Config, Home, Json, Name, Url
 from penstock.cli.events import reason_of, told_of, who_of
-from penstock.cli.screen import console, print_json, print_table
+from penstock.cli.screen import console, print_json, print_table, say
 from penstock.cli.times import moment, shown, since
 
 if TYPE_CHECKING:
@@ -31,13 +31,13 @@ def models(*, home: Home = None, url: Url = None, config: Config = None, json: J
         print_json(answers)
         return
     if not answers:
-        console().print("nothing is published yet: `penstock publish BUNDLE` begins", markup=False)
+        say("nothing is published yet: `penstock publish BUNDLE` begins")
         return
     now = datetime.now(UTC)
     print_table("", [_line(answer, now) for answer in answers], columns=_MODEL_COLUMNS)
     for answer in answers:
         for fault in faults_of(answer):
-            console().print(f"{answer.name}: {fault}", markup=False)
+            say(f"{answer.name}: {fault}")
 
 
 _MODEL_COLUMNS = ("model", "champion", "since", "by", "answers on", "other aliases", "versions", "a rollback goes to")
@@ -130,24 +130,19 @@ def _print_model(answer: ModelAnswer, served: list[Span]) -> None:
     screen.print(f"[bold]{answer.name}[/]   revision {answer.revision}")
     for alias in sorted(answer.aliases, key=lambda alias: (alias != "champion", alias)):
         number, moved = answer.aliases[alias], answer.moved[alias]
-        screen.print(
-            f"  {alias}: version {number} since {since(moved.at, now)} by {who_of(moved.who)}{reason_of(moved)}",
-            markup=False,
-        )
+        say(f"  {alias}: version {number} since {since(moved.at, now)} by {who_of(moved.who)}{reason_of(moved)}")
     for span in served:
         if span.until is None:
             since_when = since(span.since, now)
-            screen.print(
-                f"  {span.node} answers {span.alias} by version {span.version} since {since_when}", markup=False
-            )
+            say(f"  {span.node} answers {span.alias} by version {span.version} since {since_when}")
     if not answer.serving:
         screen.print("  no machine serves it")
     if answer.rollback_to is not None:
-        screen.print(f"  `penstock rollback {answer.name}` goes back to version {answer.rollback_to}", markup=False)
+        say(f"  `penstock rollback {answer.name}` goes back to version {answer.rollback_to}")
     for line in _configured(answer.config):
-        screen.print(f"  {line}", markup=False)
+        say(f"  {line}")
     for fault in faults_of(answer):
-        screen.print(f"  wrong: {fault}", markup=False)
+        say(f"  wrong: {fault}")
     screen.print()
     print_table("", [_version(version) for version in answer.versions], columns=_COLUMNS)
     for version in answer.versions:
@@ -179,14 +174,13 @@ def _version(version: VersionAnswer) -> tuple[object, ...]:
 def _print_version(version: VersionAnswer) -> None:
     from msgspec import structs
 
-    screen = console()
     lineage = [f"{name} {value}" for name, value in structs.asdict(version.lineage).items() if value]
     told = "  ".join(lineage).replace("_", " ")
-    screen.print(f"version {version.number}: {version.digest}" + f"  {told}" * bool(told), markup=False)
+    say(f"version {version.number}: {version.digest}" + f"  {told}" * bool(told))
     if version.evaluation_set is not None:
-        screen.print(f"  evaluated on {version.evaluation_set}", markup=False)
+        say(f"  evaluated on {version.evaluation_set}")
     for node, why in sorted(version.failures.items()):
-        screen.print(f"  {node} cannot serve it: {why}", markup=False)
+        say(f"  {node} cannot serve it: {why}")
 
 
 def _print_history(answer: HistoryAnswer) -> None:
@@ -216,12 +210,10 @@ def _print_then(answer: HistoryAnswer, then: datetime) -> None:
     for alias, number in answer.aliases_at.items():
         begin = next(span.since for span in answer.wanted if span.alias == alias and _holds(span, then))
         move = next(event for event in answer.events if event.at == begin)
-        screen.print(
-            f"  {alias}: version {number} since {shown(begin)} by {who_of(move.who)}{reason_of(move)}", markup=False
-        )
+        say(f"  {alias}: version {number} since {shown(begin)} by {who_of(move.who)}{reason_of(move)}")
     for node, aliases in answer.serving_at.items():
         told = ", ".join(f"{alias} by version {number}" for alias, number in aliases.items())
-        screen.print(f"  {node} answered {told}", markup=False)
+        say(f"  {node} answered {told}")
     if not answer.serving_at:
         screen.print("  no machine is known to have served it then")
 

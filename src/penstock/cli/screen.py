@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,8 @@ from penstock.errors import MoveRefused, SchemaViolation
 
 _SHOWN_VIOLATIONS = 10
 _PIPE_WIDTH = 140
+# Control characters but for tab and line feed, and those that turn the direction of writing.
+_OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 def console() -> Console:
@@ -27,13 +30,23 @@ def print_json(value: object) -> None:
     sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
 
 
+def printable(text: str) -> str:
+    """`text` without what a terminal would obey (escape sequences, which others may have put into it)."""
+    return _OBEYED.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def say(text: str) -> None:
+    """A line on standard output, in which nothing is markup."""
+    console().print(printable(text), markup=False)
+
+
 def print_table(title: str, rows: Iterable[Sequence[object]], *, columns: Sequence[str]) -> None:
     """A table; `columns` may be empty texts."""
     table = Table(title=title or None, title_justify="left", show_header=any(columns), box=None, pad_edge=False)
     for index, name in enumerate(columns):
         table.add_column(name, overflow="fold", style="bold" if index == 0 and not name else "")
     for row in rows:
-        table.add_row(*("" if cell is None else escape(str(cell)) for cell in row))
+        table.add_row(*("" if cell is None else escape(printable(str(cell))) for cell in row))
     console().print(table)
 
 
@@ -43,13 +56,13 @@ def fail(error: Exception) -> None:
     if isinstance(error, MoveRefused) and error.reasons:
         screen.print(f"[bold red]refused[/]: {escape(str(error).partition(f': {error.reasons[0]}')[0])}")
         for reason in error.reasons:
-            screen.print(f"  - {escape(reason)}")
+            screen.print(f"  - {escape(printable(reason))}")
         screen.print("--force with a --reason overrules it" if error.may_force else "this cannot be overruled")
         return
-    screen.print(f"[bold red]error[/]: {escape(str(error))}")
+    screen.print(f"[bold red]error[/]: {escape(printable(str(error)))}")
     if isinstance(error, SchemaViolation):
         for violation in error.violations[1:_SHOWN_VIOLATIONS]:
-            screen.print(f"       {escape(str(violation))}")
+            screen.print(f"       {escape(printable(str(violation)))}")
 
 
 @contextmanager

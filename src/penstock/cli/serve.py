@@ -11,6 +11,7 @@ import typer
 from penstock.cli.screen import console, print_table
 
 if TYPE_CHECKING:
+    from penstock.settings import Settings
     from penstock.started import Started
 
 
@@ -31,6 +32,12 @@ def serve(
         typer.Option(help="Worker processes that share the port; 0: serve in this one. [default: one a core]"),
     ] = None,
     default_model: Annotated[str | None, typer.Option(help="The model of calls that name none.")] = None,
+    watch: Annotated[
+        str | None, typer.Option(help="A directory: bundles that appear in it as NAME/ANYTHING are published.")
+    ] = None,
+    watch_config: Annotated[
+        str | None, typer.Option(help="A declared state, as `penstock apply` takes it, applied whenever it changes.")
+    ] = None,
     insecure: Annotated[
         bool | None, typer.Option("--insecure", help="Listen where others can reach it, without authentication.")
     ] = None,
@@ -46,9 +53,7 @@ def serve(
 
     Examples: `penstock serve --bundle bundles/churn-1 --port 8080`, `penstock serve --home /var/lib/penstock`
     """
-    from penstock.cores import workers_of
-    from penstock.notify import Notify
-    from penstock.settings import entries, from_environment, notify_environment
+    from penstock.settings import entries, from_environment
 
     flags = {
         "home": home,
@@ -58,22 +63,32 @@ def serve(
         "server.default_model": default_model,
         "server.insecure": insecure,
         "server.workers": workers,
+        "watch.directory": watch,
+        "watch.config": watch_config,
     }
     loaded = from_environment(flags={key: value for key, value in flags.items() if value is not None}, file=config)
     if print_settings:
         rows = [(entry.key, entry.value, entry.origin, entry.meaning) for entry in entries(loaded)]
         print_table("", rows, columns=("setting", "value", "from", "meaning"))
         return
-    from penstock.logs import set_up_logs
+    _serve(loaded.settings, bundle or [])
 
-    is_alone = workers_of(loaded.settings.server.workers) == 0
-    set_up_logs(loaded.settings.log, 0 if is_alone else None)
+
+def _serve(settings: Settings, bundles: list[Path]) -> None:
+    """Serve in this process, or by workers, until told to stop."""
+    from penstock.cores import workers_of
+    from penstock.logs import set_up_logs
+    from penstock.notify import Notify
+    from penstock.settings import notify_environment
+
+    is_alone = workers_of(settings.server.workers) == 0
+    set_up_logs(settings.log, 0 if is_alone else None)
     if not is_alone:
         from penstock.workers.supervisor import supervise as run
     else:
         from penstock.app import serve as run
-    announce = partial(_announce, home=None if bundle else loaded.settings.home)
-    run(loaded.settings, bundle or [], on_start=announce, notify=Notify(*notify_environment()))
+    announce = partial(_announce, home=None if bundles else settings.home)
+    run(settings, bundles, on_start=announce, notify=Notify(*notify_environment()))
 
 
 def _announce(started: Started, *, home: str | None) -> None:

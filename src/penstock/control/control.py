@@ -7,7 +7,7 @@ the same state finds its revision taken, reads what is new, and decides again.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -20,8 +20,8 @@ from penstock.control.aliases import alias_of
 from penstock.control.changes import Change, Event, ModelConfig, Published, Serving, Tried, Who
 from penstock.control.state import EMPTY, ModelState, State, VersionState, folded
 from penstock.control.store import EventStore, RevisionTaken
-from penstock.errors import Conflict, MoveRefused, Unknown
-from penstock.routing import CHAMPION
+from penstock.errors import Conflict, MoveRefused, StateUnavailable, Unknown
+from penstock.routing import CHAMPION, ModelOptions
 
 _ATTEMPTS: Final = 20
 _TICK: Final = timedelta(microseconds=1)
@@ -56,8 +56,8 @@ class Gate(Protocol):
         """Why `alias` should not move to version `number`: what stands in any case, and what `--force` overrules."""
         ...
 
-    def misfits(self, model: ModelState, config: ModelConfig) -> list[str]:
-        """Why `config` does not fit versions of `model` that aliases name."""
+    def misfits(self, model: ModelState, options: ModelOptions, numbers: Iterable[int]) -> list[str]:
+        """Why `options` do not fit versions of `model`."""
         ...
 
 
@@ -81,11 +81,22 @@ class Control:
         self._state = EMPTY
         self._events: list[Event] = []
         self._lock = threading.RLock()
+        self._failure: StateUnavailable | None = None  # of the last look
+        self._failures = 0
 
     def state(self) -> State:
         """The state as the store has it now. Raises StateUnavailable."""
+        seen = self._failures
         with self._lock:
-            fresh = self._store.since(self._state.revision)
+            if self._failure is not None and self._failures != seen:
+                # It was found away while this one waited: a hundred that ask then do not wait a hundred times.
+                raise StateUnavailable(str(self._failure)) from self._failure
+            try:
+                fresh = self._store.since(self._state.revision)
+            except StateUnavailable as error:
+                self._failure, self._failures = error, self._failures + 1
+                raise
+            self._failure = None
             if fresh:
                 self._state = folded(fresh, self._state)
                 self._events += fresh
@@ -94,8 +105,8 @@ class Control:
 
     def events(self) -> list[Event]:
         """All events, oldest first. Raises StateUnavailable."""
+        self.state()
         with self._lock:
-            self.state()
             return list(self._events)
 
     def publish(self, bundle: Path, by: By) -> tuple[str, VersionState, list[Event]]:
@@ -128,7 +139,15 @@ class Control:
         return self.move(name, CHAMPION, number, by)
 
     def rollback(self, name: str, by: By) -> list[Event]:
-        """Make the champion before this one the champion again. Raises Unknown, Conflict and StateUnavailable."""
+        """Make the champion before this one the champion again: it is not tried, for it has been served.
+
+        Raises Unknown, Conflict, StateUnavailable, and MoveRefused where what is declared since does not fit it.
+        """
+        model = self.state().model(name)
+        back = model.rollback_to
+        if misfits := self._gate.misfits(model, model.config.options, [] if back is None else [back]):
+            what = f"champion of {name!r} stays, and does not go back to version {back}"
+            raise MoveRefused(what, misfits, may_force=False)
         return self._commit(name, by, lambda state: decisions.rollback(state, name))
 
     def remove(self, name: str, number: int, by: By) -> list[Event]:
@@ -137,9 +156,10 @@ class Control:
 
     def configure(self, name: str, config: ModelConfig, by: By) -> list[Event]:
         """Replace what is declared of a model. Raises MoveRefused, Unknown, Conflict and StateUnavailable."""
-        misfits = self._gate.misfits(self.state().model(name), config)
-        if misfits:
-            raise MoveRefused(f"what is declared of {name!r} stays, for the new does not fit", misfits, may_force=False)
+        model = self.state().model(name)
+        named = sorted(set(model.aliases.values())) if config.options != model.config.options else []
+        if misfits := self._gate.misfits(model, config.options, named):
+            raise MoveRefused(f"what is declared of {name!r} stays as it is", misfits, may_force=False)
         return self._commit(name, by, lambda state: decisions.configure(state, name, config))
 
     def note(self, name: str, seen: Tried | Serving, who: Who) -> list[Event]:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
 from penstock.bundle.bundle import Bundle
 from penstock.bundle.outputs import OutputSpec
-from penstock.control.changes import ModelConfig, Rules, Tried, Who
+from penstock.control.changes import Rules, Tried, Who
 from penstock.control.compatibility import output_changes, schema_changes
 from penstock.control.rules import broken_rules
 from penstock.control.state import ModelState, State
 from penstock.errors import BundleError, PenstockError, RepositoryUnavailable
 from penstock.routing import CHAMPION, ModelOptions
-
 
 Misfit: TypeAlias = Callable[[str, ModelOptions, OutputSpec], str | None]
 """Of a model's name, its options and the outputs of a version: why they do not go together; None if they do."""
@@ -57,9 +56,9 @@ class LoadGate:
         why = self.tried(model, number)
         if why is not None:
             return [why], []
-        misfit = self._misfit(name, model.config.options, self._peek(model, number).outputs)
-        if misfit is not None:
-            return [f"what is declared does not fit version {number}: {misfit}"], []
+        misfits = self.misfits(model, model.config.options, [number])
+        if misfits:
+            return misfits, []
         champion = model.aliases.get(CHAMPION)
         candidate = model.version(number).published
         beside = None if champion is None else model.version(champion).published
@@ -68,16 +67,16 @@ class LoadGate:
             broken += self._breaking(model, champion, number)
         return [], broken
 
-    def misfits(self, model: ModelState, config: ModelConfig) -> list[str]:
-        """Why `config` does not fit the versions of `model` that aliases name. Raises RepositoryUnavailable."""
+    def misfits(self, model: ModelState, options: ModelOptions, numbers: Iterable[int]) -> list[str]:
+        """Why `options` do not fit versions of `model`; of a version that cannot be read nothing can be said."""
         found = []
-        for number in sorted(set(model.aliases.values())) if config.options != model.config.options else ():
+        for number in numbers:
             try:
-                misfit = self._misfit(model.name, config.options, self._peek(model, number).outputs)
-            except BundleError:
-                continue  # of what cannot be read nothing can be said, and it is not served
+                misfit = self._misfit(model.name, options, self._peek(model, number).outputs)
+            except PenstockError:
+                continue
             if misfit is not None:
-                found.append(f"version {number} ({', '.join(model.aliases_of(number))}): {misfit}")
+                found.append(f"what is declared does not fit version {number}: {misfit}")
         return found
 
     def tried(self, model: ModelState, number: int) -> str | None:

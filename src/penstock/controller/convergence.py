@@ -21,9 +21,9 @@ from penstock.control.changes import Serving, Tried, Who
 from penstock.control.control import Control
 from penstock.control.state import ModelState, State
 from penstock.control.wanted import wanted_of, wanted_versions
-from penstock.controller.shelf import Found, Shelf, Unfit
+from penstock.controller.shelf import Found, Key, Shelf, Unfit
 from penstock.errors import ControlError, PenstockError
-from penstock.routing import RoutingTable, Wanted, read_wanted, write_wanted
+from penstock.routing import NOTHING, RoutingTable, Wanted, read_wanted, write_wanted
 
 _LOG = logging.getLogger("penstock")
 _POLL_S: Final = 1.0
@@ -54,16 +54,18 @@ class Convergence:
         self._shelf = shelf
         self._node = node
         self._tell = tell
-        self._wanted = read_wanted(node.home)
+        self._inherited = self._wanted = read_wanted(node.home)  # what workers began with, for all that is known
         shelf.stock(self._wanted)
         self._told = 0  # the revision of the last `routing.json` that the supervisor was told of
         self._decided = 0  # the revision of the state that `_wanted` is made of
         self._awaited: dict[str, list[str]] = {}  # by model, what an alias names and what is not there yet
         self._served: Wanted | None = None  # the last of each model that all workers served
         self._revisions: dict[int, int] = {}  # of the `routing.json` that each worker serves
+        self._failures: dict[str, str] = {}  # by `name/version`, what workers could not load
+        self._failures_of = 0  # the revision of the `routing.json` that these are of
         self._unsaid: list[tuple[str, Tried]] = []  # failures that are to go into the history
         self._is_over = self._is_woken = False
-        self._is_again = False  # a version that workers could not load is to be tried again
+        self._again: set[Key] = set()  # versions of the table that workers could not load, to be tried again
         self._has_begun = False
         self._said = ""
         self._changed = threading.Condition()
@@ -109,15 +111,16 @@ class Convergence:
                 kept=self._node.kept,
                 node=self._node.name,
             )
-            failures = self._failures(state, wanted)
+            failures = self._reasons(state, wanted)
             wanted = msgspec.structs.replace(wanted, revision=self._wanted.revision, failures=failures)
-            if wanted != self._wanted or self._is_again:
+            again = {(name, number) for name, number in self._again if self._shelf.has(name, number)}
+            if wanted != self._wanted or again:
                 # It may change while the state does not, as when the repository is there again.
                 revision = max(state.revision, self._wanted.revision + 1)
                 wanted = msgspec.structs.replace(wanted, revision=revision)
                 write_wanted(self._node.home, wanted)
             with self._changed:
-                self._wanted, self._decided, self._is_again = wanted, state.revision, False
+                self._wanted, self._decided, self._again = wanted, state.revision, self._again - again
                 self._awaited = {name: self._missing(model, paths[name]) for name, model in state.models.items()}
                 self._look()
             self._pass_on()
@@ -128,11 +131,7 @@ class Convergence:
         of the one of `revision`. Does no IO.
         """
         with self._changed:
-            self._revisions = dict(revisions)
-            if revision >= self._wanted.revision:  # else they are of an older one
-                for key, why in failures.items():
-                    self._refuse(*_version_of(key), why)
-                self._recover(failures)
+            self._revisions, self._failures, self._failures_of = dict(revisions), dict(failures), revision
             self._look()
         self.wake()
 
@@ -196,25 +195,29 @@ class Convergence:
         self._has_begun = True
 
     def _forgive(self, name: str, numbers: Iterable[int], moved_at: int) -> None:
-        """Versions found unfit before get another try; workers that could not load them are told again."""
-        forgiven = [number for number in numbers if self._shelf.forgive(name, number, moved_at)]
+        """Versions found unfit before get another try; workers that could not load them are told again after it."""
         table = self._wanted.table.models.get(name)
-        self._is_again |= table is not None and any(number in table.versions for number in forgiven)
+        for number in numbers:
+            if self._shelf.forgive(name, number, moved_at):
+                self._failures.pop(f"{name}/{number}", None)
+                if table is not None and number in table.versions:
+                    self._again.add((name, number))
 
     def _paths(self, state: State, model: ModelState, served: Wanted | None) -> dict[int, str]:
         """Where the versions of a model lie that can be served here."""
         moved_at = max((event.revision for event in model.moved.values()), default=0)
-        self._forgive(model.name, model.aliases.values(), moved_at)
+        with self._changed:
+            self._forgive(model.name, model.aliases.values(), moved_at)
         numbers = wanted_versions(model, self._node.kept, served or self._wanted, self._node.name)
         shelved = {number: self._shelf.path(model, number, state.revision) for number in numbers}
         found = {number: path for number, path in shelved.items() if path is not None}
         # What all workers have served is not taken from them because one that has come since cannot load it; nor is
-        # what some of them serve, while there is nothing else.
+        # what they began with, while there is nothing else.
         if served is not None:
-            found = {**_answering(served, model), **found}
-        return found or _answering(self._wanted, model)
+            return {**_answering(served, model), **found}
+        return found or _answering(self._inherited, model)
 
-    def _failures(self, state: State, wanted: Wanted) -> dict[str, str]:
+    def _reasons(self, state: State, wanted: Wanted) -> dict[str, str]:
         """Why what aliases name is not in the table, by `name/version`."""
         tables = wanted.table.models
         return {
@@ -229,7 +232,8 @@ class Convergence:
         return [
             self._shelf.awaited(model.name, number)
             for number in sorted(set(model.aliases.values()))
-            if number not in paths and self._shelf.unfit(model.name, number) is None
+            if (number not in paths or (model.name, number) in self._again)
+            and self._shelf.unfit(model.name, number) is None
         ]
 
     def _pass_on(self) -> None:
@@ -250,13 +254,13 @@ class Convergence:
             _LOG.error("%s: %s", name, told)
             self._unsaid.append((name, Tried(version=number, node=self._node.name, why=why)))
 
-    def _recover(self, failures: Collection[str]) -> None:
+    def _recover(self) -> None:
         """What was found unfit and all workers serve now is so no more; the lock is held."""
         if not self._is_at(self._wanted.revision):
             return
         for name, routes in self._wanted.table.models.items():
             for number, digest in routes.versions.items():
-                if f"{name}/{number}" not in failures and self._shelf.unfit(name, number) is not None:
+                if f"{name}/{number}" not in self._failures and self._shelf.unfit(name, number) is not None:
                     self._shelf.accept(name, number, Found(digest, self._wanted.paths[name][number]))
                     self._unsaid.append((name, Tried(version=number, node=self._node.name)))
 
@@ -272,27 +276,38 @@ class Convergence:
 
     def _look(self) -> None:
         """Something has changed that somebody may wait for; the lock is held."""
+        if self._revisions and not self._is_at(self._inherited.revision):
+            self._inherited = NOTHING  # a worker was never told of it: it failed in another one
+        if self._failures_of == self._wanted.revision:  # else they are of an older one
+            for key, why in self._failures.items():
+                self._refuse(*_version_of(key), why)
+            self._recover()
         if self._is_at(self._wanted.revision):
             self._served = self._proven()
         self._changed.notify_all()
 
     def _proven(self) -> Wanted:
-        """What all workers have applied; of a model that some cannot answer by it, what they applied before."""
-        routes, paths, last = {}, {}, self._served
-        for name, wanted in self._wanted.table.models.items():
-            is_whole = all(self._shelf.unfit(name, number) is None for number in wanted.aliases.values())
-            source = self._wanted if is_whole else last
-            if source is not None and name in source.table.models:
+        """What all workers have applied; of a model that some cannot answer by it, what was before."""
+        routes, paths, last = {}, {}, self._served or self._inherited
+        for name in self._wanted.table.models:
+            source = self._wanted if self._is_whole(name) else last
+            if name in source.table.models:
                 routes[name], paths[name] = source.table.models[name], source.paths[name]
         return Wanted(self._wanted.revision, RoutingTable(routes, self._wanted.table.default_model), paths)
 
+    def _is_whole(self, name: str) -> bool:
+        """Whether no worker has failed to load a version that an alias of the model answers by."""
+        numbers = self._wanted.table.models[name].aliases.values()
+        return all(self._shelf.unfit(name, number) is None and (name, number) not in self._again for number in numbers)
+
     def _note_serving(self) -> None:
         with self._changed:
-            served = self._served if self._is_at(self._wanted.revision) else None
-        if served is not None:
-            tables = served.table.models
-            names = self._control.state().models
-            self._note({name: tables[name].aliases if name in tables else {} for name in names})
+            if not self._is_at(self._wanted.revision):
+                return
+            tables = {name: routes for name, routes in self._wanted.table.models.items() if self._is_whole(name)}
+            torn = self._wanted.table.models.keys() - tables.keys()
+        names = self._control.state().models.keys() - torn  # of the torn ones nothing can be said
+        self._note({name: tables[name].aliases if name in tables else {} for name in sorted(names)})
 
     def _note(self, serving: Mapping[str, Mapping[str, int]]) -> None:
         """Put into the history what is served here now, where that is new. Raises ControlError."""

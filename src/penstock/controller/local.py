@@ -27,7 +27,7 @@ from penstock.control.history import history_of
 from penstock.control.state import ModelState
 from penstock.controller.convergence import Convergence
 from penstock.controller.upkeep import Upkeep
-from penstock.errors import ControlError
+from penstock.errors import ControlError, MoveRefused
 from penstock.routing import CHAMPION, listed
 
 
@@ -45,7 +45,11 @@ class LocalOperations:
         name, version, events = self._control.publish(bundle, by)
         move = self._answer(name, events, CHAMPION) if any(isinstance(one.change, Moved) for one in events) else None
         if alias is not None:
-            move = self.move(name, alias, version.number, msgspec.structs.replace(by, if_revision=None))
+            try:
+                move = self.move(name, alias, version.number, msgspec.structs.replace(by, if_revision=None))
+            except MoveRefused as refused:
+                what = f"version {version.number} of {name!r} is published, and {alias} does not move to it"
+                raise MoveRefused(what, refused.reasons, may_force=refused.may_force) from refused
         return PublishAnswer(
             model=name, version=version.number, digest=version.published.digest, is_new=bool(events), move=move
         )

@@ -25,7 +25,7 @@ import msgspec
 import uvicorn
 
 from penstock.address import listen, require_safe_address, url_of
-from penstock.controller.api import api_of
+from penstock.controller.api import api_of, uvicorn_config
 from penstock.controller.assemble import Plane, control_plane
 from penstock.controller.convergence import Convergence
 from penstock.controller.lock import LOCK_FILE, Address, locked, remove_address, write_address
@@ -46,17 +46,7 @@ class Api(uvicorn.Server):
     """The control API, stopped by the supervisor and by no signal."""
 
     def __init__(self, plane: Plane, settings: Settings) -> None:
-        super().__init__(
-            uvicorn.Config(
-                api_of(plane.operations, settings),
-                access_log=False,
-                log_config=None,
-                lifespan="off",
-                server_header=False,
-                ws="none",
-                timeout_graceful_shutdown=int(_END_S),
-            )
-        )
+        super().__init__(uvicorn_config(api_of(plane.operations, settings), end_s=int(_END_S)))
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

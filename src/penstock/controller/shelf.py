@@ -99,6 +99,11 @@ class Shelf:
             found = self._found.get(key)
             return None if found is None else found.path
 
+    def has(self, name: str, number: int) -> bool:
+        """Whether a version is there."""
+        with self._lock:
+            return (name, number) in self._found
+
     def unfit(self, name: str, number: int) -> Unfit | None:
         """Why a version cannot be served here; None if nothing speaks against it."""
         with self._lock:
@@ -178,6 +183,7 @@ class Shelf:
             match found:
                 case Found():
                     self._found[key] = found
+                    self._unfit.pop(key, None)
                 case Unfit():
                     _LOG.error("%s: %s", key[0], found.why)
                     self._unfit[key] = found

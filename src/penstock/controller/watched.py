@@ -7,6 +7,8 @@ models/churn-7.penstock         the same; the model is the one that it names its
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import logging
 import os
 from collections.abc import Callable, Iterator
@@ -69,12 +71,11 @@ class Watched:
     def look(self) -> None:
         """One look: whatever is as it was at the last one, and was not taken up so, is taken up."""
         try:
-            found = {entry.path: entry for entry in entries(self._root)}
+            found = {entry.path: entry for entry in entries(self._root, self._refused)}
         except OSError as error:
-            if not self._is_quiet:
-                self._tell(self._root, str(error), f"{self._root} cannot be watched: {error.strerror}")
+            self._refused(self._root, error)
             return
-        self._told = {path: told for path, told in self._told.items() if path in found}
+        self._told = {path: told for path, told in self._told.items() if path in found or path.is_dir()}
         self._done = {path: shape for path, shape in self._done.items() if path in found}
         before, self._before = self._before, {path: entry.shape for path, entry in found.items()}
         for path, entry in found.items():
@@ -96,6 +97,10 @@ class Watched:
             return is_done
         return True
 
+    def _refused(self, folder: Path, error: OSError) -> None:
+        if not self._is_quiet:
+            self._tell(folder, str(error), f"{folder} cannot be watched: {error.strerror}")
+
     def _tell(self, path: Path, key: str, text: str) -> None:
         told = self._told.setdefault(path, set())
         if key not in told:
@@ -103,37 +108,55 @@ class Watched:
             _LOG.warning("watched: %s", text)
 
 
-def entries(root: Path) -> Iterator[Entry]:
-    """What lies in a watched directory; names that begin with a dot are somebody's scratch. Raises OSError."""
+def entries(root: Path, on_refusal: Callable[[Path, OSError], None]) -> Iterator[Entry]:
+    """What lies in a watched directory; names that begin with a dot are somebody's scratch.
+
+    Raises OSError where the directory cannot be read; `on_refusal` hears of a model's folder that cannot.
+    """
     for top in _shown(root):
         if top.suffix == ARCHIVE_SUFFIX and top.is_file():
-            yield Entry(top, None, top.name, shape_of(top))
+            yield Entry(top, None, _label(top.name), shape_of(top))
         elif top.is_dir():
-            for path in _shown(top):
+            try:
+                inside = _shown(top)
+            except OSError as error:
+                on_refusal(top, error)
+                continue
+            for path in inside:
                 if path.suffix == ARCHIVE_SUFFIX or path.is_dir():
-                    yield Entry(path, top.name, f"{top.name}/{path.name}", shape_of(path))
+                    yield Entry(path, top.name, _label(f"{top.name}/{path.name}"), shape_of(path))
 
 
 def shape_of(path: Path) -> Shape:
     """What changes when anything of a file or folder does; empty for nothing, or too much to be one of ours."""
-    found = []
-    for file in _files(path):
-        try:
-            stat = file.lstat()
-        except OSError:  # gone since
-            continue
-        found.append((file.relative_to(path).as_posix(), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))
-        if len(found) > _MOST_FILES:
-            return ()
-    return tuple(sorted(found))
+    found = sorted(itertools.islice(_stats(path), _MOST_FILES + 1))
+    return tuple(found) if len(found) <= _MOST_FILES else ()
 
 
-def _files(path: Path) -> Iterator[Path]:
-    if not path.is_dir():
-        yield path
+def _label(name: str) -> str:
+    """A name as log lines and the history can have it: any bytes but / may be in one."""
+    return "".join(each if each.isprintable() else "?" for each in name)
+
+
+def _stats(path: Path) -> Iterator[tuple[str, int, int, int]]:
+    if path.is_dir():
+        yield from _below(path, "")
         return
-    for folder, _, names in os.walk(path):
-        yield from (Path(folder) / name for name in names)
+    with contextlib.suppress(OSError):  # gone since
+        stat = path.lstat()
+        yield path.name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+
+
+def _below(folder: str | Path, prefix: str) -> Iterator[tuple[str, int, int, int]]:
+    """Of every file below a folder. This runs for all that lies there, at every look."""
+    with contextlib.suppress(OSError), os.scandir(folder) as inside:
+        for each in inside:
+            if each.is_dir(follow_symlinks=False):
+                yield from _below(each.path, f"{prefix}{each.name}/")
+                continue
+            with contextlib.suppress(OSError):
+                stat = each.stat(follow_symlinks=False)
+                yield prefix + each.name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
 
 def _shown(folder: Path) -> list[Path]:

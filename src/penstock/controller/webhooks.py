@@ -26,8 +26,8 @@ _LOG = logging.getLogger("penstock")
 
 KINDS: Final = tuple(str(kind.__struct_config__.tag) for kind in get_args(Change))
 
-_PASSING: Final = frozenset({408, 425, 429})
-"""What a receiver says of the moment, and not of the event, beside 5xx."""
+_OF_THE_EVENT: Final = frozenset({400, 409, 413, 415, 422})
+"""What a receiver says of one event; everything else is of itself, and would be said of the next one, too."""
 
 
 class Pace(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,10 +69,10 @@ class Outbox(Protocol):
 
 
 class Refused(Exception):
-    """An event was not taken, and why. `is_passing`: the receiver cannot take any now; `after_s` is its own wish."""
+    """An event was not taken, and why. `is_of_event`: it may take the next one; `after_s` is its own wish."""
 
-    def __init__(self, why: str, *, is_passing: bool, after_s: float = 0.0) -> None:
-        self.is_passing, self.after_s = is_passing, after_s
+    def __init__(self, why: str, *, is_of_event: bool = False, after_s: float = 0.0) -> None:
+        self.is_of_event, self.after_s = is_of_event, after_s
         super().__init__(why)
 
 
@@ -105,7 +105,7 @@ class Courier:
 
     def run(self) -> None:
         """Deliver until `stop`; the database and the receiver may come and go."""
-        # Only the configured URL is asked: no proxy of the environment's, no redirect, no cookie.
+        # Only the configured URL is asked: no proxy of the environment's, no redirect.
         with httpx.Client(timeout=self._pace.timeout_s, follow_redirects=False, trust_env=False) as client:
             wait_s, said = 0.0, ""
             while not self._is_over.wait(wait_s):
@@ -152,18 +152,18 @@ class Courier:
             with client.stream("POST", self._receiver.url, content=body, headers=headers) as response:
                 status, after = response.status_code, response.headers.get("retry-after", "")
         except httpx.HTTPError as error:
-            raise Refused(str(error) or type(error).__name__, is_passing=True) from error
+            raise Refused(str(error) or type(error).__name__) from error
         if status // 100 != 2:
             why = f"it answers {status}"
             if status // 100 == 3:
                 why += ", and no redirect is followed: put the last URL into the settings"
             after_s = float(after) if after.isdecimal() and len(after) < 10 else 0.0
-            raise Refused(why, is_passing=status >= 500 or status in _PASSING, after_s=after_s)
+            raise Refused(why, is_of_event=status in _OF_THE_EVENT, after_s=after_s)
 
     def _again(self, delivery: Delivery, refused: Refused) -> float:
         wait_s = self._pace.wait_s(delivery.attempts, self._chance())
         wait_s = min(max(wait_s, refused.after_s), self._pace.longest_wait_s)
-        if not self._is_failing or not refused.is_passing:
+        if refused.is_of_event or not self._is_failing:
             _LOG.warning(
                 "webhook %s: event %d was not taken (attempt %d): %s; again in %.0f s",
                 self._name,
@@ -172,11 +172,11 @@ class Courier:
                 refused,
                 wait_s,
             )
-        self._is_failing = self._is_failing or refused.is_passing
+        self._is_failing = self._is_failing or not refused.is_of_event
         again_at = self._clock() + timedelta(seconds=wait_s)
         self._outbox.failed(delivery.event.revision, self._name, again_at, str(refused))
         # A receiver that is away is left alone altogether; one that refuses an event may take the next one.
-        return wait_s if refused.is_passing else 0.0
+        return 0.0 if refused.is_of_event else wait_s
 
 
 def couriers(settings: Settings, outbox: Outbox) -> list[Courier]:

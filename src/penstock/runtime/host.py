@@ -38,7 +38,6 @@ class Host:
         models: Iterable[Version],
         table: RoutingTable | None = None,
         *,
-        default_model: str | None = None,
         on_run: Callable[[Version, int, float], None] = lambda model, rows, run_ms: None,
         on_swap: Callable[[], None] = lambda: None,
         limits: Limits | None = None,
@@ -62,7 +61,6 @@ class Host:
         )
         self.land: Land = _lost
         """Gets what all versions have computed; set by whoever submits."""
-        self._default_model = default_model
         self._on_run = on_run
         self._on_swap = on_swap
         self._limits = limits or Limits()
@@ -74,7 +72,7 @@ class Host:
         self._loading: dict[_Key, asyncio.Task[Version]] = {}
         self._later: asyncio.TimerHandle | None = None
         self._failures: dict[str, str] = {}
-        self.table = RoutingTable({}, default_model)
+        self.table = RoutingTable({})
         self.is_stopping = False
         """Set when the server is about to stop: it answers, but is not ready any more."""
         self.swap(models, table)
@@ -139,7 +137,7 @@ class Host:
         nothing has changed then.
         """
         wanted = _by_key(models)
-        table = table or RoutingTable(_routes(wanted.values()), self._default_model)
+        table = table or RoutingTable(_routes(wanted.values()), self.table.default_model)
         _require_loaded(table, wanted)
         terms = {key: self._terms(model, table) for key, model in wanted.items()}
         old = self._served

@@ -128,7 +128,7 @@ def schema_from_yaml(text: str) -> Schema:
 
 
 def mapping_from_yaml(text: str, what: str, first: str) -> dict[str, Any]:
-    """The mapping that `text` holds; raises SchemaError naming line and column. `what` it is and begins with are for that."""
+    """The mapping that `text` holds. Raises SchemaError naming line and column, `what` it is and its `first` word."""
     try:
         loader = _Loader(text)
         try:

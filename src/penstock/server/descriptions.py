@@ -48,10 +48,16 @@ def failures_of(host: Host, name: str) -> dict[str, str]:
     return {str(number): why for number, why in sorted(found, reverse=True)}
 
 
+def shown(host: Host, name: str) -> Served:
+    """The version that a model is described by: its champion, else its newest. Raises NotFound naming what there is."""
+    routes = host.table.models.get(name)
+    has_champion = routes is None or CHAMPION in routes.aliases or not routes.versions
+    return host.choose(name, None if routes is None or has_champion else max(routes.versions), None)
+
+
 def doc_of(host: Host, name: str) -> ModelDoc:
-    """What the API document says of a model: of the version that answers where none is named."""
-    routes = host.table.models[name]
-    served = host.choose(name, None if CHAMPION in routes.aliases else max(routes.versions), None)
+    """What the API document says of a model."""
+    routes, served = host.table.models[name], shown(host, name)
     schema = served.model.schema
     return ModelDoc(
         name=name,

@@ -36,6 +36,7 @@ class Governor:
         """
         self.url: str | None = None
         self.is_settled = False
+        self.restarts = 0
         self._govern = Govern(settings, url, datetime.now(UTC))
         self._on_word = on_word
         self._on_failure = on_failure
@@ -110,6 +111,7 @@ class Governor:
             return
         rest_s = self._rest.after_s(line.lived_s)
         _LOG.error("the controller %s; what is served goes on, and another starts in %.1f s", fate_of(process), rest_s)
+        self.restarts += 1
         self._loop.call_later(rest_s, self._start)
         self._settle()
 

@@ -17,6 +17,7 @@ from typing import Final
 import msgspec
 
 from penstock.bundle.manifest import manifest_of
+from penstock.errors import BundleRefused
 from penstock.routing import Wanted
 from penstock.settings import Settings
 from penstock.started import Loaded
@@ -45,16 +46,6 @@ class Native(msgspec.Struct, frozen=True):
     def label(self) -> str:
         """As metrics and log lines call the process."""
         return f"native-{self.name}-{self.version}" + (f"-{self.number}" if self.number else "")
-
-
-def natives_of(wanted: Wanted, processes: int) -> list[Native]:
-    """The processes that what is wanted needs. Raises BundleRefused for a bundle whose manifest cannot be read."""
-    found = []
-    for name, version in wanted.table.digests():
-        path = wanted.path(name, version)
-        if manifest_of(path).flavour == "native":
-            found += [Native(path, name, version, number) for number in range(processes)]
-    return found
 
 
 class Keeper:
@@ -236,13 +227,14 @@ class Natives:
         self._workers = workers
         self._keepers: list[Keeper] = []
         self._leaving: list[Keeper] = []
+        self._is_native: dict[tuple[Path, str], bool] = {}  # by path and digest, of what was wanted last
 
     async def take_up(self, wanted: Wanted) -> dict[str, str]:
         """Have what `wanted` needs computed, beside what is there; why it cannot be, by `name/version`.
 
-        Several may be under way. Raises BundleRefused for a bundle whose manifest cannot be read.
+        Several may be under way.
         """
-        natives = natives_of(wanted, self._settings.native.processes)
+        natives = self._natives_of(wanted)
         there = {keeper.native for keeper in self._keepers}
         for native in natives:
             if native not in there:
@@ -271,6 +263,23 @@ class Natives:
                 keeper.leave()
             else:
                 self._drop(keeper)
+
+    def _natives_of(self, wanted: Wanted) -> list[Native]:
+        """The processes that what is wanted needs; not those of bundles that cannot be read, which workers tell."""
+        known, self._is_native = self._is_native, {}
+        found = []
+        for (name, version), digest in wanted.table.digests().items():
+            path = wanted.path(name, version)
+            is_native = known.get((path, digest))
+            if is_native is None:
+                try:
+                    is_native = manifest_of(path).flavour == "native"
+                except BundleRefused:
+                    continue
+            self._is_native[path, digest] = is_native
+            if is_native:
+                found += [Native(path, name, version, number) for number in range(self._settings.native.processes)]
+        return found
 
     def _drop(self, keeper: Keeper) -> None:
         """End what nobody has asked."""

@@ -141,8 +141,8 @@ class Standings:
             self._send(worker, stage, turn)
             while self._turns == turn and worker.fate is None and worker.turn < turn:
                 await asyncio.sleep(_LOOK_S)
-            if worker.turn >= turn:
-                return not worker.failures
+            if worker.turn >= turn:  # what it could not load before speaks against nothing that is new
+                return not {f"{name}/{number}" for (name, number), _ in fresh} & worker.failures.keys()
             deaths += worker.fate is not None and not worker.is_leaving
             if deaths == _DEATHS:
                 why = f"the process that loaded it {worker.fate}"

@@ -353,6 +353,8 @@ class Supervisor:
     def _text(self) -> str:
         for label, count in self._natives.restarts().items():
             self._restarts.child(worker=label).value = count
+        if self._governor is not None and self._governor.restarts:
+            self._restarts.child(worker="controller").value = self._governor.restarts
         every = Registry()
         every.merge(self._dead.state())
         for worker in self._workers:

@@ -15,7 +15,6 @@ import joblib
 import numpy as np
 import pytest
 import yaml
-from founding_folders import dirty_rows, meant, write_folder
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sklearn.ensemble import GradientBoostingClassifier, HistGradientBoostingClassifier, RandomForestClassifier
@@ -23,6 +22,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.preprocessing import MinMaxScaler, RobustScaler, StandardScaler
 
 import penstock
+from founding_folders import dirty_rows, meant, write_folder
 from penstock.bundle.bundle import Bundle
 from penstock.bundle.importers.carry import carry_out, kind_of
 from penstock.bundle.importers.founding import assemble

@@ -15,7 +15,7 @@ from penstock.errors import NotReady
 from penstock.routing import RoutingTable
 from penstock.runtime import Host
 from penstock.schema.json_schema import json_schema
-from penstock.server.descriptions import described, doc_of, names_of
+from penstock.server.descriptions import described, doc_of, names_of, shown
 from penstock.server.docs_page import DOCS_HEADERS, docs_page
 from penstock.server.openapi import openapi_document
 from penstock.server.protocols.tf_models import TfModels
@@ -102,10 +102,9 @@ class Pages:
     def _model(self, names: Mapping[str, str]) -> Page:
         name = names["model"]
         told = described(self._host, name)
-        if told["failures"] and not told["aliases"]:
+        if told["failures"] and not told["versions"]:
             return _json(told)  # none of its versions could be loaded: there is no schema to show
-        champion = self._host.choose(name, None, None).model
-        return _json({**told, "schema": json_schema(champion.schema)})
+        return _json({**told, "schema": json_schema(shown(self._host, name).model.schema)})
 
     def _about(self, names: Mapping[str, str]) -> Page:
         build = {"penstock": metadata.version("penstock"), "python": platform.python_version()}

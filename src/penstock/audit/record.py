@@ -31,8 +31,8 @@ class FellBack(msgspec.Struct, frozen=True):
 class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One call and how it ended. `gc=False`: it is made per request and holds no cycles.
 
-    - `kind`: "prediction" (answered), "refusal" (the caller's fault), "failure" (ours), "feedback" (what came true; then
-      `request_id` is that of the prediction). `code`: "ok" or the failure's.
+    - `kind`: "prediction" (answered), "refusal" (the caller's fault), "failure" (ours), "feedback" (what came true;
+      then `request_id` is that of the prediction). `code`: "ok" or the failure's.
     - `seq`: the record's number within one run of a worker; given by `AuditLog.append`, 0 before.
     - `at`: when the call arrived; an aware datetime in UTC. `queue_ms`, `run_ms`, `total_ms`: milliseconds.
     - `input`: the final features: a list of row structs (encoded under their field names). `raw`: what the caller

@@ -115,8 +115,8 @@ class AuditSettings(msgspec.Struct, frozen=True, kw_only=True):
     durability: Annotated[
         Literal["off", "async", "write", "fsync", "strict"],
         Meta(
-            description="When a record is written and what a crash may take of it (`docs/audit.md`). Where one cannot be "
-            "written, `async` and `write` answer and count the loss, `fsync` and `strict` answer 503."
+            description="When a record is written and what a crash may take of it (`docs/audit.md`). Where one cannot "
+            "be written, `async` and `write` answer and count the loss, `fsync` and `strict` answer 503."
         ),
     ] = "write"
     async_records: Annotated[

@@ -16,7 +16,7 @@ demo: $(STAMP)   ## the whole story on real data in about a minute
 	$(BIN)/penstock demo
 
 test: $(STAMP)   ## every test; under 10 minutes on 2 cores
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 soak-rows: $(STAMP)   ## a million rows from 64 connections come back to their callers; `make test` asks 100,000
 	PENSTOCK_TEST_ROWS=1000000 $(BIN)/python -m pytest tests/faults/test_rows_come_back.py --durations=1

@@ -15,6 +15,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta
 
+from penstock.durable import write_whole
 from penstock.errors import NotFound, SettingsError
 
 CHAMPION: Final = "champion"
@@ -156,18 +157,9 @@ def read_wanted(home: Path) -> Wanted:
 
 def write_wanted(home: Path, wanted: Wanted) -> None:
     """Replace `routing.json` in `home` at once and durably: whoever reads finds the old one or the new one, whole."""
-    path, partial = home / ROUTING_FILE, home / f"{ROUTING_FILE}.{os.getpid()}"
-    with partial.open("wb") as file:
-        plain = msgspec.to_builtins(wanted, str_keys=True)
-        file.write(msgspec.json.format(msgspec.json.encode(plain, order="sorted")) + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-    handle = os.open(home, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    plain = msgspec.to_builtins(wanted, str_keys=True)
+    data = msgspec.json.format(msgspec.json.encode(plain, order="sorted")) + b"\n"
+    write_whole(home / ROUTING_FILE, data, draft=home / f"{ROUTING_FILE}.{os.getpid()}")
 
 
 def listed(names: Iterable[object]) -> str:

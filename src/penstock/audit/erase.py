@@ -22,7 +22,8 @@ from penstock.audit.commitment import blanked, is_erased
 from penstock.audit.pseudonyms import Pseudonyms
 from penstock.audit.record import Record, read_record
 from penstock.audit.recovery import recover
-from penstock.audit.segment import SUFFIX, parse_commit, parse_header, sha256_hex, sync_directory
+from penstock.audit.segment import SUFFIX, parse_commit, parse_header, sha256_hex
+from penstock.durable import sync_directory
 from penstock.errors import SegmentError
 
 ERASURES_FILE = "erasures.jsonl"

@@ -24,10 +24,10 @@ from penstock.audit.sealed import (
     REWRITTEN,
     SealedFile,
     SealedSegment,
-    fsync_directory,
     read_index,
     write_entry,
 )
+from penstock.durable import sync_directory
 
 
 def erase_sealed(
@@ -83,7 +83,7 @@ def _rewritten(
     step(f"write {path.name}")
     write_parquet(fresh, entry, partial)
     partial.replace(path)
-    fsync_directory(path.parent)
+    sync_directory(path.parent)
     digest = digest_of(path)
     step(f"note {path.name}")
     erasures.note(file=file.path, before=file.sha256, after=digest, seqs=seqs, at=at)
@@ -95,5 +95,5 @@ def _rewritten(
     write_entry(audit, entry)
     step(f"remove {old.name}")
     old.unlink()
-    fsync_directory(old.parent)
+    sync_directory(old.parent)
     return entry

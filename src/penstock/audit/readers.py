@@ -12,8 +12,8 @@ from typing import Final
 import msgspec
 
 from penstock.audit.position import Mark, Position
-from penstock.audit.sealed import fsync_directory, make_directory
 from penstock.audit.segment import parse_header
+from penstock.durable import make_directory, write_whole
 from penstock.errors import SegmentError
 
 READERS: Final = "readers"
@@ -42,16 +42,9 @@ class Readers:
     def save(self, name: str, position: Position) -> None:
         """Register `name`, or say how far it is. Raises SegmentError; it is then as it was before."""
         path = self._path(name)
-        partial = path.with_suffix(".partial")
         try:
             make_directory(path.parent)
-            with partial.open("wb") as file:
-                os.fchmod(file.fileno(), 0o600)
-                file.write(position.as_json())
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
-            fsync_directory(path.parent)
+            write_whole(path, position.as_json(), draft=path.with_suffix(".partial"), mode=0o600)
         except OSError as error:
             raise SegmentError(f"Expected to save the position of {name} to {path}, but: {error.strerror}") from error
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import msgspec
 
-from penstock.audit.sealed import Gone, SealedFile, fsync_directory, read_index, write_entry
+from penstock.audit.sealed import Gone, SealedFile, read_index, write_entry
+from penstock.durable import sync_directory
 
 
 class Retention(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,5 +71,5 @@ def retain(
             step(f"remove {file.path}")
             path = directory / file.path
             path.unlink(missing_ok=True)
-            fsync_directory(path.parent)
+            sync_directory(path.parent)
     return list(going.values())

@@ -34,8 +34,6 @@ from penstock.audit.sealed import (
     SealedSegment,
     committed_writes,
     file_path,
-    fsync_directory,
-    make_directory,
     name_of,
     read_index,
     relative,
@@ -43,6 +41,7 @@ from penstock.audit.sealed import (
     write_entry,
 )
 from penstock.audit.segment import Commit, parse_commit
+from penstock.durable import make_directory, sync_directory
 from penstock.errors import SegmentError
 
 _ROW_GROUP: Final = 20_000
@@ -180,7 +179,7 @@ class Sealer:
         write_parquet(table, entry, partial)
         self._step(f"name {name}")
         partial.replace(path)
-        fsync_directory(path.parent)
+        sync_directory(path.parent)
         ats, ids = pc.min_max(table["arrived_at"]), pc.min_max(table["request_id"])
         return SealedFile(
             path=name,
@@ -198,7 +197,7 @@ class Sealer:
     def _remove(self, path: Path) -> None:
         self._step(f"remove {path.name}")
         path.unlink(missing_ok=True)
-        fsync_directory(path.parent)
+        sync_directory(path.parent)
 
 
 def write_parquet(table: pa.Table, entry: SealedSegment, path: Path) -> None:

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from datetime import datetime
@@ -16,6 +15,7 @@ from typing import Final
 import msgspec
 
 from penstock.audit.segment import SUFFIX, Commit, Header
+from penstock.durable import make_directory, write_whole
 from penstock.errors import SegmentError
 
 SEALED: Final = "sealed"
@@ -129,33 +129,8 @@ def write_entry(directory: Path, entry: SealedSegment) -> None:
     """Say what is sealed of a segment, at once and for good. Raises OSError; then the index is as it was."""
     path = entry_path(directory, entry.name)
     make_directory(path.parent)
-    partial = path.with_suffix(PARTIAL)
-    with partial.open("wb") as file:
-        file.write(msgspec.json.format(msgspec.json.encode(entry)) + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
-    partial.chmod(0o600)
-    partial.replace(path)
-    fsync_directory(path.parent)
-
-
-def make_directory(path: Path) -> None:
-    """Make a directory for our eyes only, and its name survive a power loss."""
-    if not path.is_dir():
-        make_directory(path.parent)
-        path.mkdir(mode=0o700, exist_ok=True)
-        fsync_directory(path.parent)
-
-
-def fsync_directory(path: Path) -> None:
-    """Make the names in `path` survive a power loss, where the filesystem can."""
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    except OSError:  # EINVAL of filesystems that have no such thing
-        pass
-    finally:
-        os.close(handle)
+    data = msgspec.json.format(msgspec.json.encode(entry)) + b"\n"
+    write_whole(path, data, draft=path.with_suffix(PARTIAL), mode=0o600)
 
 
 def segments(directory: Path) -> list[Path]:

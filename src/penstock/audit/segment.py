@@ -5,7 +5,6 @@ A segment is a header line, then writes; each write is the lines of some records
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import hashlib
 import os
@@ -16,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from penstock.durable import sync_directory
 from penstock.errors import SegmentError
 
 FORMAT = 2
@@ -181,15 +181,3 @@ class SegmentWriter:
     def close(self) -> None:
         """Give the file back: no other write follows."""
         os.close(self._fd)
-
-
-def sync_directory(path: Path) -> None:
-    """Make the names in `path` survive a power loss. Filesystems that cannot do so (EINVAL) are left at that."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    except OSError as error:
-        if error.errno != errno.EINVAL:
-            raise
-    finally:
-        os.close(fd)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from penstock.control.files import unavailable
+from penstock.durable import sync_directory
 
 _DRAFTS: Final = "partial"
 _MODE: Final = 0o444  # what lies elsewhere as a link of it shall not be written to
@@ -51,7 +52,7 @@ class LocalFiles:
                 Path(draft).replace(path)
             finally:
                 Path(draft).unlink(missing_ok=True)
-            _fsync(path.parent)
+            sync_directory(path.parent)
 
     def read(self, name: str) -> bytes | None:
         """The bytes of a file; None if it is not there."""
@@ -104,11 +105,3 @@ class LocalFiles:
             yield
         except OSError as error:
             raise unavailable(str(self._root), doing, error) from error
-
-
-def _fsync(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

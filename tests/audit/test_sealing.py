@@ -18,8 +18,9 @@ from penstock.audit.columns import records_of
 from penstock.audit.conditions import Conditions
 from penstock.audit.query import Records
 from penstock.audit.retention import Retention, due, retain
-from penstock.audit.seal import Sealer, digest_of
+from penstock.audit.seal import Sealer
 from penstock.audit.sealed import SealedFile, read_index
+from penstock.audit.segment import digest_of
 from penstock.errors import SegmentError
 from records import AT, answered, odd_ones, write
 

@@ -22,7 +22,7 @@ from penstock.audit.commitment import blanked, is_erased
 from penstock.audit.pseudonyms import Pseudonyms
 from penstock.audit.record import Record, read_record
 from penstock.audit.recovery import recover
-from penstock.audit.segment import SUFFIX, parse_commit, parse_header, sha256_hex
+from penstock.audit.segment import SUFFIX, digest_of, held, parse_commit, parse_header, sha256_hex
 from penstock.durable import sync_directory
 from penstock.errors import SegmentError
 
@@ -171,10 +171,8 @@ def _erase_from(audit: Path, path: Path, wanted: Wanted, events: Erasures) -> in
     seqs = {record.seq for record in _found(path, wanted)}
     if not seqs:
         return 0
-    with path.open("rb") as old:
-        try:
-            fcntl.flock(old, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+    with held(path, os.O_RDONLY) as old:
+        if old is None:
             return None
         fresh = path.with_suffix(_FRESH_SUFFIX)
         before, after = hashlib.sha256(), hashlib.sha256()
@@ -220,8 +218,7 @@ def _seq_of(line: bytes) -> int | None:
 
 def _digest_of(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return digest_of(path)
     except OSError as error:
         raise SegmentError(f"Expected a readable audit segment at {path}, but: {error.strerror}") from error
 

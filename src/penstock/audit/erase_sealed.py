@@ -17,7 +17,7 @@ from penstock.audit.columns import Gathering, Source, records_of, written
 from penstock.audit.commitment import blanked
 from penstock.audit.erase import Erasures, Wanted
 from penstock.audit.pseudonyms import Pseudonyms
-from penstock.audit.seal import digest_of, write_parquet
+from penstock.audit.seal import write_parquet
 from penstock.audit.sealed import (
     PARQUET,
     PARTIAL,
@@ -27,6 +27,7 @@ from penstock.audit.sealed import (
     read_index,
     write_entry,
 )
+from penstock.audit.segment import digest_of
 from penstock.durable import sync_directory
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from penstock.audit.extra import require_audit
 from penstock.audit.issued import unwritten
 from penstock.audit.pseudonyms import open_pseudonyms
 from penstock.audit.sealed import REWRITTEN, SEALED, SealedSegment, name_of, snapshot
+from penstock.audit.segment import digest_of
 
 if TYPE_CHECKING:
     from penstock.audit.sealed_chain import SealedChain
@@ -85,8 +85,7 @@ def _changed(directory: Path, entry: SealedSegment, erasures: Mapping[str, froze
         if file.gone is not None:
             continue
         try:
-            with (directory / file.path).open("rb") as opened:
-                digest = hashlib.file_digest(opened, "sha256").hexdigest()
+            digest = digest_of(directory / file.path)
         except FileNotFoundError:
             yield f"{file.path}: Expected {file.records} sealed records, the file is missing: restore it from a backup"
             continue

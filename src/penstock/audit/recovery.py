@@ -6,7 +6,6 @@ Runs before a worker's log is opened.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 from pathlib import Path
 from typing import BinaryIO
@@ -16,7 +15,7 @@ import msgspec
 from penstock.audit.chain import Broken, verify
 from penstock.audit.commitment import erased
 from penstock.audit.issued import ISSUED_SUFFIX, read_issued
-from penstock.audit.segment import SUFFIX, Commit, commit_line, parse_commit, parse_header, sha256_hex
+from penstock.audit.segment import SUFFIX, Commit, commit_line, held, parse_commit, parse_header, sha256_hex
 from penstock.errors import SegmentError
 
 _TAIL_BYTES = 65536
@@ -73,12 +72,8 @@ def _last_segment(issued: Path) -> Path | None:
 
 def _say_lost(issued: Path, segment: Path) -> int:
     """Write at the end of `segment` how many records of its run are missing, and remove `issued`; how many they are."""
-    with os.fdopen(os.open(segment, os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW), "rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return 0
-        if not issued.exists():  # another process was here
+    with held(segment, os.O_RDWR | os.O_APPEND) as file:
+        if file is None or not issued.exists():  # without `issued`, another process was here
             return 0
         commit = _last_commit(file)
         if commit is None:
@@ -109,12 +104,8 @@ def _last_commit(file: BinaryIO) -> Commit | None:
 
 def _recover_segment(path: Path) -> Recovered | None:
     """What was done to `path`; None if it is whole, or being written."""
-    with os.fdopen(os.open(path, os.O_RDWR | os.O_NOFOLLOW), "rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return None
-        if _ends_whole(file):
+    with held(path) as file:
+        if file is None or _ends_whole(file):
             return None
         report = verify(path)
         if report.broken is None and report.torn_bytes:

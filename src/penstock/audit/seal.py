@@ -7,14 +7,12 @@ loses and doubles nothing; `tidy` takes away what it left. One process at a time
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Final
+from typing import BinaryIO, Final
 
 import msgspec
 import pyarrow as pa
@@ -40,7 +38,7 @@ from penstock.audit.sealed import (
     segments,
     write_entry,
 )
-from penstock.audit.segment import Commit, parse_commit
+from penstock.audit.segment import Commit, digest_of, held, parse_commit
 from penstock.durable import make_directory, sync_directory
 from penstock.errors import SegmentError
 
@@ -119,7 +117,7 @@ class Sealer:
             if segment in known and self._is_passed(segment):
                 self._remove(path)
 
-    def _sealed(self, path: Path, file: IO[bytes]) -> SealedSegment | None:
+    def _sealed(self, path: Path, file: BinaryIO) -> SealedSegment | None:
         report = verify(path)
         if report.broken is not None:
             raise SegmentError(f"it is broken: {report.broken}")
@@ -217,19 +215,8 @@ def write_parquet(table: pa.Table, entry: SealedSegment, path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def digest_of(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 @contextlib.contextmanager
-def _held(path: Path, before_s: float) -> Iterator[IO[bytes] | None]:
+def _held(path: Path, before_s: float) -> Iterator[BinaryIO | None]:
     """The segment, locked; None where a worker writes it, or did after `before_s`."""
-    with os.fdopen(os.open(path, os.O_RDWR | os.O_NOFOLLOW), "rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield None
-            return
-        yield file if os.fstat(file.fileno()).st_mtime <= before_s else None
+    with held(path) as file:
+        yield file if file is not None and os.fstat(file.fileno()).st_mtime <= before_s else None

@@ -5,13 +5,14 @@ A segment is a header line, then writes; each write is the lines of some records
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 
@@ -73,6 +74,33 @@ _commit_decoder = msgspec.json.Decoder(_CommitLine)
 def sha256_hex(data: bytes) -> str:
     """SHA-256 of `data` in hexadecimal."""
     return hashlib.sha256(data).hexdigest()
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file in hexadecimal. Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def held(path: Path, flags: int = os.O_RDWR) -> Iterator[BinaryIO | None]:
+    """The segment at `path`, locked while the block runs, opened with `flags`. None where a process writes it, or where
+    it was sealed or rewritten between being opened and locked. Raises OSError.
+    """
+    with os.fdopen(os.open(path, flags | os.O_NOFOLLOW), "rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield None
+            return
+        yield file if _is_still(path, file) else None
+
+
+def _is_still(path: Path, file: BinaryIO) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
 
 
 def header_line(header: Header) -> bytes:

@@ -104,12 +104,14 @@ def served_table(wanted: RoutingTable, there: Mapping[Key, str], before: Routing
         for alias in routes.aliases.keys() - aliases.keys():
             if last.aliases.get(alias) in stay:
                 aliases[alias] = last.aliases[alias]
-        kept = here - set(routes.aliases.values())
+        arms = set() if routes.experiment is None else routes.experiment.versions
+        kept = here - set(routes.aliases.values()) - arms
         if CHAMPION in routes.aliases and CHAMPION not in aliases and kept:
             aliases[CHAMPION] = max(kept)
         if aliases:
             numbers = sorted(here | set(aliases.values()))
-            models[name] = Routes({number: there[name, number] for number in numbers}, aliases, routes.options)
+            versions = {number: there[name, number] for number in numbers}
+            models[name] = Routes(versions, aliases, routes.options, routes.experiment)
     return RoutingTable(models, wanted.default_model)
 
 

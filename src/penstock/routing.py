@@ -1,8 +1,8 @@
 """Which version answers a call: an immutable table and a pure choice over it; and the file that carries it.
 
 The table is what ought to be served; `runtime/host.py` holds the models that serve it. A version is named by number,
-by alias, or is the champion; weights and experiments join here. The controller writes it, with where each bundle lies,
-as `routing.json`, from which workers start and which they read again when they are told.
+by alias, or is the champion; of an experiment's arms `assignment.py` says whose is which. The controller writes it,
+with where each bundle lies, as `routing.json`, from which workers start and which they read again when they are told.
 """
 
 from __future__ import annotations
@@ -15,10 +15,13 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta
 
+from penstock.assignment import CHAMPION_ARM, Experiment
 from penstock.durable import write_whole
 from penstock.errors import NotFound, SettingsError
 
-CHAMPION: Final = "champion"
+CHAMPION: Final = CHAMPION_ARM
+SHADOW: Final = "shadow"
+"""The alias of the version that scores what the champion has answered, beside the calls; it answers none."""
 ROUTING_FILE: Final = "routing.json"
 
 
@@ -61,16 +64,19 @@ class ModelLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class ModelOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """How a model is served, whichever version answers. `is_lazy`: loaded at its first call."""
+    """How a model is served, whichever version answers. `is_lazy`: loaded at its first call. `key`: the field of a row
+    that is the caller's key where a call names none; experiments keep a caller on an arm by it.
+    """
 
     is_lazy: bool = msgspec.field(default=False, name="lazy")
     fallback: FallbackOptions | None = None
     decision: Decision | None = None
     limits: ModelLimits | None = None
+    key: str | None = None
 
 
-class Routes(msgspec.Struct, frozen=True):
-    """One model's versions (number to content digest), aliases (name to number) and options.
+class Routes(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One model's versions (number to content digest), aliases (name to number), options and experiment.
 
     A version that no alias names is kept loaded so that a rollback is a change of the table alone.
     """
@@ -78,13 +84,15 @@ class Routes(msgspec.Struct, frozen=True):
     versions: dict[int, str]
     aliases: dict[str, int]
     options: ModelOptions = ModelOptions()
+    experiment: Experiment | None = None
 
     @property
     def named(self) -> set[int]:
-        """The versions that an alias names, or that answer in place of others."""
+        """The versions that an alias or an arm names, or that answer in place of others."""
         fallback = self.options.fallback
         instead = set() if fallback is None or fallback.version is None else {fallback.version}
-        return {*self.aliases.values(), *instead}
+        arms = set() if self.experiment is None else self.experiment.versions & self.versions.keys()
+        return {*self.aliases.values(), *instead, *arms}
 
 
 class RoutingTable(msgspec.Struct, frozen=True):
@@ -104,6 +112,10 @@ class RoutingTable(msgspec.Struct, frozen=True):
                 raise NotFound(f"no version {version} of {name!r}; there is {listed(routes.versions)}")
             return name, version
         wanted = routes.aliases.get(alias or CHAMPION)
+        if wanted is None and alias == SHADOW:
+            raise NotFound(
+                f"{SHADOW!r} of {name!r} is a shadow: it scores what the champion answered, and answers no call"
+            )
         if wanted is None:
             raise NotFound(f"no alias {alias or CHAMPION!r} of {name!r}; there is {listed(routes.aliases)}")
         return name, wanted

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
+from penstock.assignment import Split, split_of
 from penstock.errors import BundleRefused, CallFailure, PenstockError
 from penstock.routing import CHAMPION, ModelOptions, Routes, RoutingTable
 from penstock.runtime.away import Away, InPool, Results, Ticket, Timing
@@ -107,6 +108,10 @@ class Host:
             served = self._chosen[asked] = self._served[self.table.choose(model, version, alias)]
         return served
 
+    def arm(self, name: str, version: int) -> Served:
+        """The version that an experiment has chosen."""
+        return self._served[name, version]
+
     def missing(self, table: RoutingTable) -> list[tuple[str, int]]:
         """What has to be made before `apply` can be called with `table`: the versions that are not here, and
         dormant ones that ought to be loaded (one that was let go, and is named by an alias again).
@@ -141,7 +146,10 @@ class Host:
         _require_loaded(table, wanted)
         terms = {key: self._terms(model, table) for key, model in wanted.items()}
         old = self._served
+        splits = {name: _split(routes) for name, routes in table.models.items()}
         self._served = {key: self._turned(old.get(key), model, terms[key]) for key, model in wanted.items()}
+        for (name, _), served in self._served.items():
+            served.divide(splits.get(name))
         self.table = table
         self._chosen = {}
         self._on_swap()
@@ -246,7 +254,8 @@ class Host:
     def _put(self, key: _Key, model: Version) -> None:
         """Serve the same version by another object: loaded, or let go."""
         old = self._served[key]
-        self._served[key] = self._serve(model, self._terms(model, self.table))
+        served = self._served[key] = self._serve(model, self._terms(model, self.table))
+        served.divide(old.split)
         self._chosen = {}
         self._leave(old)
 
@@ -302,6 +311,13 @@ class Host:
 
 def _lost(tickets: Sequence[Ticket], results: Results, timing: Timing | None) -> None:
     raise RuntimeError(f"{len(tickets)} results have nowhere to land")
+
+
+def _split(routes: Routes) -> Split | None:
+    """The experiment of a model, as far as its arms' versions are here."""
+    if routes.experiment is None or CHAMPION not in routes.aliases:
+        return None
+    return split_of(routes.experiment, routes.versions, routes.aliases, routes.options.key)
 
 
 def _by_key(models: Iterable[Version]) -> dict[_Key, Version]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from penstock.assignment import Split
 from penstock.errors import ModelUnavailable
 from penstock.routing import Decision
 from penstock.runtime.batcher import Batcher
@@ -21,13 +22,14 @@ from penstock.runtime.version import Version
 class Served:
     """A version, the queue and the breaker in front of it, and what each protocol needs of it.
 
-    `spoken` is made at a protocol's first call; `holds` is how many calls use it. Its decision stays as it is for as
-    long as it is there: every call is decided and recorded by one. Used on one event loop; not thread-safe.
+    `spoken` is made at a protocol's first call, `spoken_by_arm` at an arm's; `holds` is how many calls use it. Its
+    decision stays as it is for as long as it is there: every call is decided and recorded by one. Used on one event
+    loop; not thread-safe.
     """
 
     __slots__ = (
         *("_free", "_is_leaving", "batcher", "breaker", "decided", "decision", "fallback", "holds", "model", "pool"),
-        "spoken",
+        *("split", "spoken", "spoken_by_arm"),
     )
 
     def __init__(
@@ -48,7 +50,10 @@ class Served:
         self.decision: Decision | None = terms.decision
         self.decided = b"" if terms.decision is None else msgspec.json.encode(terms.decision)
         """Tells answers that were decided otherwise apart."""
+        self.split: Split | None = None
+        """The experiment of its model."""
         self.spoken: dict[str, Any] = {}
+        self.spoken_by_arm: dict[tuple[str, str | None], Any] = {}
         self.holds = 0
         self._is_leaving = False
         self._free = free
@@ -62,6 +67,12 @@ class Served:
         # A load costs more than a run: the first that fails is the last for a while.
         failures = 1 if isinstance(self.model, Dormant) else limits.breaker_failures
         self.breaker.limit(failures, limits.breaker_open_s)
+
+    def divide(self, split: Split | None) -> None:
+        """Take on the experiment of its model, or its end."""
+        if self.split != split:
+            self.split = split
+            self.spoken_by_arm = {}
 
     def hold(self) -> None:
         """Keep it loaded until `release`: a call uses it."""

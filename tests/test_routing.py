@@ -35,7 +35,11 @@ def test_the_only_model_is_the_default() -> None:
     [
         (("chrun", None, None), "no model 'chrun'; there is churn, fraud"),
         (("churn", 9, None), "no version 9 of 'churn'; there is 1, 2"),
-        (("churn", None, "shadow"), "no alias 'shadow' of 'churn'; there is candidate, champion"),
+        (("churn", None, "blue"), "no alias 'blue' of 'churn'; there is candidate, champion"),
+        (
+            ("churn", None, "shadow"),
+            "'shadow' of 'churn' is a shadow: it scores what the champion answered, and answers no call",
+        ),
         ((None, None, None), "the call names no model, and server.default_model is not set; there is churn, fraud"),
     ],
 )

@@ -51,6 +51,15 @@ def test_the_champion_and_the_one_before_it_are_loaded() -> None:
     assert ([2, 3, 4], {"champion": 4}) == routes(here(deployed(1, 2, 3, 4), kept=2))
 
 
+def test_a_shadow_is_there_and_answers_nothing() -> None:
+    """The version that shadows is fetched and tried on the machine, and is in no table; what else names it, is."""
+    state = deployed(1, more=(Moved(alias="shadow", after=3),))
+    assert [1, 3] == wanted_versions(state.model("churn"), 1)
+    assert ([1], {"champion": 1}) == routes(here(state))
+    both = deployed(1, more=(Moved(alias="shadow", after=3), Moved(alias="candidate", after=3)))
+    assert ([1, 3], {"candidate": 3, "champion": 1}) == routes(here(both))
+
+
 def test_after_a_rollback_both_ways_are_open() -> None:
     """Where there is one to go back to it comes first; else the version that was rolled back stays loaded."""
     assert ([1, 2], {"champion": 1}) == routes(here(deployed(1, 2, 0)))

@@ -12,7 +12,8 @@ from penstock.audit.pseudonyms import KEY_FILE, Pseudonyms, open_pseudonyms
 from penstock.audit.sealed import SealedFile
 from penstock.errors import QueryRefused
 
-_KINDS: Final = frozenset({"prediction", "refusal", "failure", "feedback"})
+_SHADOW: Final = "shadow"
+_KINDS: Final = frozenset({"prediction", "refusal", "failure", "feedback", _SHADOW})
 
 
 class Conditions(msgspec.Struct, frozen=True, kw_only=True):
@@ -20,7 +21,8 @@ class Conditions(msgspec.Struct, frozen=True, kw_only=True):
 
     - `request_id`, `principal`, `model`, `version` as in the record; `key`, `client_id` as one of these texts.
     - `since` (inclusive) and `until` (exclusive): when the call arrived; aware.
-    - `outcome`: a kind (`prediction`, `refusal`, `failure`) or a code (`ok`, `schema_violation`).
+    - `outcome`: a kind (`prediction`, `refusal`, `failure`) or a code (`ok`, `schema_violation`). What shadows would
+      have answered is given only to who asks for the kind `shadow`, or for a call by its id.
     - `where`: pairs of a field of the schema and a value as text (empty: missing), true of a row of the call.
     - `before`: a request id; only records older than that (for the next page).
     """
@@ -73,6 +75,8 @@ class Conditions(msgspec.Struct, frozen=True, kw_only=True):
             if value is not None:
                 parts.append(sql)
                 values.append(list(value) if isinstance(value, tuple) else value)
+        if self.outcome != _SHADOW and self.request_id is None:
+            parts.append(f"kind <> '{_SHADOW}'")
         for name, value in self.where:
             sql, given = _of_a_row(name, value, types)
             parts.append(sql)

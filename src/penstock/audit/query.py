@@ -128,8 +128,8 @@ def _page(connection: duckdb.DuckDBPyConnection, conditions: Conditions, limit: 
     where, values = conditions.as_sql(_types(connection))
     which = f"SELECT request_id FROM records WHERE {where} ORDER BY request_id DESC LIMIT {int(limit) + 1}"
     ids = [id for (id,) in connection.sql(which, params=values).fetchall()]
-    span = "request_id BETWEEN ? AND ? AND request_id IN (SELECT unnest(?))" if ids else "false"
-    given = [ids[-1], ids[0], ids] if ids else []
+    span = f"request_id BETWEEN ? AND ? AND request_id IN (SELECT unnest(?)) AND {where}" if ids else "false"
+    given = [ids[-1], ids[0], ids, *values] if ids else []
     return f"SELECT * FROM records WHERE {span} ORDER BY request_id DESC LIMIT {int(limit) + 1}", given
 
 
@@ -174,7 +174,7 @@ def _make_views(connection: duckdb.DuckDBPyConnection, files: list[str], live: p
     left_out = ", ".join(["rows", "input", "raw", "outputs", "envelope", "payload", "ends_write", *typed])
     connection.execute(
         f"CREATE VIEW predictions AS SELECT * EXCLUDE ({left_out}), unnest(range(rows)) AS row{lists} "
-        "FROM records WHERE rows > 0 AND kind <> 'feedback'"
+        "FROM records WHERE rows > 0 AND kind NOT IN ('feedback', 'shadow')"
     )
 
 

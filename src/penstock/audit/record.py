@@ -32,7 +32,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
     """One call and how it ended. `gc=False`: it is made per request and holds no cycles.
 
     - `kind`: "prediction" (answered), "refusal" (the caller's fault), "failure" (ours), "feedback" (what came true;
-      then `request_id` is that of the prediction). `code`: "ok" or the failure's.
+      then `request_id` is that of the prediction), "shadow" (what a version that shadows would have said).
+      `code`: "ok" or the failure's.
     - `seq`: the record's number within one run of a worker; given by `AuditLog.append`, 0 before.
     - `at`: when the call arrived; an aware datetime in UTC. `queue_ms`, `run_ms`, `total_ms`: milliseconds.
     - `input`: the final features: a list of row structs (encoded under their field names). `raw`: what the caller
@@ -42,6 +43,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
     - `body_bytes`, `body_sha256`: a body that could not be read, as length and hash only.
     - `trace_id`: of the caller's trace, where its `traceparent` names one.
     - `fallback`: what answered in place of the model, and why. `cached`: the response cache answered.
+    - `experiment`, `arm`, `bucket`, `weights`: of an experiment, with the weights in force where it was assigned;
+      `placed_by`: what gave it its arm in place of its bucket, so that it is no evidence (`assignment.PlacedBy`).
     - `rows`: of this call; `batch_rows`: of the run that this call was a part of.
     - `commitment`, `salt`: of a record that was read; a `commitment` without `salt` is one whose payload was erased.
 
@@ -50,7 +53,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
     the encoding): the caller passes `tag(value)`.
     """
 
-    kind: Literal["prediction", "refusal", "failure", "feedback"]
+    kind: Literal["prediction", "refusal", "failure", "feedback", "shadow"]
     seq: int = 0
     request_id: str
     at: datetime
@@ -62,7 +65,11 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
     digest: str | None = None
     protocol: str | None = None
     key: str | None = None
+    experiment: str | None = None
     arm: str | None = None
+    bucket: int | None = None
+    placed_by: str | None = None
+    weights: dict[str, int] = {}
     code: str = "ok"
     input: Content = None
     raw: Content = None
@@ -119,6 +126,8 @@ class Answered(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     key: str | None = None
     undeclared: int = 0
     trace_id: str | None = None
+    bucket: int | None = None
+    placed_by: str | None = None
 
 
 class _Opening(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -128,11 +137,29 @@ class _Opening(msgspec.Struct, frozen=True, omit_defaults=True):
     digest: str
     protocol: str
     decision: Content = None
+    experiment: str | None = None
+    arm: str | None = None
+    weights: dict[str, int] = {}
 
 
-def opening_of(*, model: str, version: int, digest: str, protocol: str, decision: Content = None) -> bytes:
-    """What the records of all answers of one version by one protocol have in common, encoded once for `Answered`."""
-    return _encoder.encode(_Opening("prediction", model, version, digest, protocol, decision))[1:-1] + b","
+class OfArm(msgspec.Struct, frozen=True):
+    """What the records of all calls on one arm of an experiment have in common, as in `Record`."""
+
+    experiment: str
+    arm: str | None
+    weights: dict[str, int]
+
+
+def opening_of(
+    *, model: str, version: int, digest: str, protocol: str, decision: Content = None, of_arm: OfArm | None = None
+) -> bytes:
+    """What the records of all answers of one version by one protocol, and on one arm, have in common, encoded once for
+    `Answered`.
+    """
+    opening = _Opening("prediction", model, version, digest, protocol, decision)
+    if of_arm is not None:
+        opening = msgspec.structs.replace(opening, **msgspec.structs.asdict(of_arm))
+    return _encoder.encode(opening)[1:-1] + b","
 
 
 _encoder = msgspec.json.Encoder()

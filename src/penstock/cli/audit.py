@@ -120,7 +120,7 @@ def show(
     if json:
         print_json(_as_written(table))
     elif rows and found:
-        print_json(next((one for one in found if one.kind != "feedback"), found[0]).input)
+        print_json(next((one for one in found if one.kind not in ("feedback", "shadow")), found[0]).input)
     elif not found:
         console().print(f"no record has the id {id}", markup=False)
     else:

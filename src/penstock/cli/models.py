@@ -92,9 +92,11 @@ def history(
 
 def faults_of(answer: ModelAnswer) -> Iterator[str]:
     """What is not as it ought to be: machines that answer by another version than an alias names, and why."""
+    from penstock.routing import SHADOW
+
     for node, aliases in sorted(answer.serving.items()):
         for alias, number in answer.aliases.items():
-            if aliases.get(alias) != number:
+            if alias != SHADOW and aliases.get(alias) != number:
                 answers_by = f"answers by version {aliases[alias]}" if alias in aliases else "does not answer"
                 yield f"{alias} is to be version {number}, and {node} {answers_by}{_why(answer, number, node)}"
     for version in answer.versions:

@@ -19,6 +19,7 @@ _SHOWN_ROWS = 4
 def line_of(record: Record) -> tuple[object, ...]:
     """A record as a line of a table with `COLUMNS`."""
     outcome = record.code if record.code != "ok" or record.fallback is None else f"fallback: {record.fallback.kind}"
+    outcome = f"shadow: {outcome}" if record.kind == "shadow" else outcome
     answer = _short(record.outputs[0]) if record.outputs else ""
     at = record.at.isoformat(" ", "milliseconds").replace("+00:00", "Z")
     return at, record.request_id, record.model, record.version, outcome, record.rows, answer, f"{record.total_ms:.2f}"

@@ -1,5 +1,6 @@
 """What a machine ought to serve, from the state: pure. The versions that an alias names, those that answer in place of
 others, and those that were champion last, which stay loaded so that a rollback is a change of the table alone.
+What the alias `shadow` names is fetched and tried like them, and no worker serves it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import msgspec
 
 from penstock.control.changes import Moved
 from penstock.control.state import ModelState, State
-from penstock.routing import CHAMPION, ModelOptions, Routes, RoutingTable, Wanted
+from penstock.routing import CHAMPION, SHADOW, ModelOptions, Routes, RoutingTable, Wanted
 
 _NONE = Routes({}, {})
 
@@ -20,8 +21,14 @@ def wanted_versions(model: ModelState, kept: int, before: Wanted | None = None, 
     one of them cannot be: what each alias meant before, and what is served now on this machine, `node`.
     """
     last = _NONE if before is None else before.table.models.get(model.name, _NONE)
-    meant = (number for alias in model.aliases for number in _meant(model, alias, last, node))
-    return sorted({*meant, *_loaded(model, kept)} & set(model.present))
+    meant = (number for alias in served_aliases(model) for number in _meant(model, alias, last, node))
+    shadows = {model.aliases[SHADOW]} if SHADOW in model.aliases else set()
+    return sorted({*meant, *shadows, *_loaded(model, kept)} & set(model.present))
+
+
+def served_aliases(model: ModelState) -> dict[str, int]:
+    """The aliases by which workers answer."""
+    return {alias: number for alias, number in model.aliases.items() if alias != SHADOW}
 
 
 def wanted_of(
@@ -43,7 +50,7 @@ def wanted_of(
     for name, model in state.models.items():
         there = paths.get(name, {})
         last = before.table.models.get(name, _NONE)
-        meant = {alias: list(_meant(model, alias, last, node)) for alias in model.aliases}
+        meant = {alias: list(_meant(model, alias, last, node)) for alias in served_aliases(model)}
         found = _routes(model, there, meant, kept)
         if found.aliases:
             routes[name] = found
@@ -79,7 +86,10 @@ def _loaded(model: ModelState, kept: int) -> list[int]:
     that a rollback goes back to first.
     """
     fallback = model.config.options.fallback
-    named = {*model.aliases.values(), *([] if fallback is None or fallback.version is None else [fallback.version])}
+    named = {
+        *served_aliases(model).values(),
+        *([] if fallback is None or fallback.version is None else [fallback.version]),
+    }
     back = [] if model.rollback_to is None else [model.rollback_to]
     others = [number for number in dict.fromkeys((*back, *model.recent)) if number not in named]
     return [*named, *others[:kept]]

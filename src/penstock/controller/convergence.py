@@ -20,7 +20,7 @@ import msgspec
 from penstock.control.changes import Serving, Tried, Who
 from penstock.control.control import Control
 from penstock.control.state import ModelState, State
-from penstock.control.wanted import wanted_of, wanted_versions
+from penstock.control.wanted import served_aliases, wanted_of, wanted_versions
 from penstock.controller.shelf import Found, Key, Shelf, Unfit
 from penstock.errors import ControlError, PenstockError
 from penstock.routing import NOTHING, RoutingTable, Wanted, read_wanted, write_wanted
@@ -223,7 +223,7 @@ class Convergence:
         return {
             f"{name}/{number}": unfit.why
             for name, model in sorted(state.models.items())
-            for number in sorted(set(model.aliases.values()))
+            for number in sorted(set(served_aliases(model).values()))
             if not (name in tables and number in tables[name].versions)
             and (unfit := self._shelf.unfit(name, number)) is not None
         }

@@ -108,6 +108,15 @@ class WatchSettings(msgspec.Struct, frozen=True, kw_only=True):
     interval_s: Annotated[float, Meta(ge=0.1, le=3600, description="How often it is looked.")] = 1.0
 
 
+class ShadowSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Versions with the alias `shadow`."""
+
+    max_lag_s: Annotated[
+        float,
+        Meta(ge=1, le=31_536_000, description="A shadow that is further behind the calls skips what it has not read."),
+    ] = 60.0
+
+
 class WebhookSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One receiver of events, as CloudEvents."""
 

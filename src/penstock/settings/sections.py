@@ -15,6 +15,7 @@ from penstock.settings.control import (
     ControlSettings,
     ModelsSettings,
     RepositorySettings,
+    ShadowSettings,
     StateSettings,
     WatchSettings,
     WebhookSettings,
@@ -252,6 +253,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     control: ControlSettings = ControlSettings()
     models: ModelsSettings = ModelsSettings()
     watch: WatchSettings = WatchSettings()
+    shadow: ShadowSettings = ShadowSettings()
     webhooks: Annotated[
         dict[str, WebhookSettings],
         Meta(

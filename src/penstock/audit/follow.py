@@ -22,7 +22,7 @@ import msgspec
 from penstock.audit.position import Mark, Position
 from penstock.audit.record import Record, read_record
 from penstock.audit.sealed import SealedSegment
-from penstock.audit.shelf import Part, Shelf
+from penstock.audit.shelf import ALL, Part, Shelf
 from penstock.audit.writes import Chunk, end_of, read_chunk
 from penstock.errors import SegmentError
 
@@ -90,7 +90,8 @@ class Follower:
     writes, however large the log is. Thread-safe.
 
     `sealed_lines` reads what is sealed (it needs pyarrow); without it, segments must be kept until they are passed.
-    `fresh_s` is for how long a look into the directories is believed. `clock` gives Unix seconds.
+    `fresh_s` is for how long a look into the directories is believed. `workers` are the numbers of those whose records
+    are read. `clock` gives Unix seconds.
     """
 
     def __init__(
@@ -99,10 +100,11 @@ class Follower:
         *,
         sealed_lines: SealedLines | None = None,
         fresh_s: float = _LEAST_PAUSE_S,
+        workers: range = ALL,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._audit = audit
-        self._shelf = Shelf(audit, fresh_s=fresh_s)
+        self._shelf = Shelf(audit, fresh_s=fresh_s, workers=workers)
         self._sealed_lines = sealed_lines
         self._clock = clock
         self._lock = threading.Lock()

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
 from penstock.audit.sealed import INDEX, SEALED, SealedSegment, read_entry, relative, segments
 from penstock.audit.segment import Header, parse_header
 from penstock.errors import SegmentError
+
+ALL: Final = range(sys.maxsize)
+"""Of all workers."""
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -30,10 +35,11 @@ class Part(msgspec.Struct, frozen=True):
 
 
 class Shelf:
-    """Used by one thread at a time. A look is believed for `fresh_s`."""
+    """Used by one thread at a time. A look is believed for `fresh_s`; `workers` are those whose runs are looked at."""
 
-    def __init__(self, audit: Path, *, fresh_s: float) -> None:
+    def __init__(self, audit: Path, *, fresh_s: float, workers: range = ALL) -> None:
         self._audit = audit
+        self._workers = workers
         self._fresh_s = fresh_s
         self._looked_s = -math.inf
         self._runs: dict[str, list[Part]] = {}
@@ -46,7 +52,8 @@ class Shelf:
         now_s = time.monotonic()
         if is_anew or now_s - self._looked_s >= self._fresh_s:
             live = self._live()  # before the index: what is sealed meanwhile is in both
-            self._runs = _by_run(live, self._sealed())
+            runs = _by_run(live, self._sealed())
+            self._runs = {run: parts for run, parts in runs.items() if parts[0].header.worker in self._workers}
             self._looked_s = now_s
         return self._runs
 

@@ -9,7 +9,7 @@ from penstock.audit.log import AuditLog
 from penstock.audit.mask import Masker
 from penstock.audit.privacy import Keeps, Policy, Privacy, keeps
 from penstock.audit.pseudonyms import Pseudonyms, open_pseudonyms
-from penstock.audit.record import Answered, FellBack, Payload, Record, opening_of, read_record
+from penstock.audit.record import Answered, FellBack, OfArm, Payload, Record, opening_of, read_record
 from penstock.audit.recovery import Recovered, recover
 from penstock.audit.run import OnFlushed
 from penstock.audit.tags import Masked, tag
@@ -29,6 +29,7 @@ __all__ = [
     "Keeps",
     "Masked",
     "Masker",
+    "OfArm",
     "OnFlushed",
     "Payload",
     "Place",

@@ -51,7 +51,11 @@ class _Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     digest: str | None = None
     protocol: str | None = None
     key: str | None = None
+    experiment: str | None = None
     arm: str | None = None
+    bucket: int | None = None
+    placed_by: str | None = None
+    weights: msgspec.Raw = _NOTHING
     code: str = "ok"
     input: msgspec.Raw = _NOTHING
     undeclared: int = 0
@@ -91,7 +95,11 @@ _ENVELOPE: Final[tuple[tuple[str, pa.DataType, Callable[[_Line], Any]], ...]] = 
     ("client_id", _TEXT, attrgetter("client_id")),
     ("trace_id", _TEXT, attrgetter("trace_id")),
     ("key", _TEXT, attrgetter("key")),
+    ("experiment", _WORD, attrgetter("experiment")),
     ("arm", _WORD, attrgetter("arm")),
+    ("bucket", pa.int32(), attrgetter("bucket")),
+    ("placed_by", _WORD, attrgetter("placed_by")),
+    ("weights", _WORD, lambda line: bytes(line.weights).decode() or None),
     ("cached", pa.bool_(), attrgetter("cached")),
     ("fallback_kind", _WORD, lambda line: line.fallback and line.fallback.kind),
     ("fallback_code", _WORD, lambda line: line.fallback and line.fallback.code),

@@ -69,7 +69,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
     arm: str | None = None
     bucket: int | None = None
     placed_by: str | None = None
-    weights: dict[str, int] = {}
+    weights: dict[str, int] | None = None
     code: str = "ok"
     input: Content = None
     raw: Content = None
@@ -139,7 +139,7 @@ class _Opening(msgspec.Struct, frozen=True, omit_defaults=True):
     decision: Content = None
     experiment: str | None = None
     arm: str | None = None
-    weights: dict[str, int] = {}
+    weights: dict[str, int] | None = None
 
 
 class OfArm(msgspec.Struct, frozen=True):

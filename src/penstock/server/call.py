@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
+from penstock.assignment import Assigned
 from penstock.audit import FellBack, Masker, Policy
 from penstock.bundle.outputs import OutputSpec
 from penstock.errors import CallFailure
@@ -101,12 +102,13 @@ class Call(Ticket):
     failure: CallFailure | None = None
     trace: Trace | None = None
     headers: Mapping[bytes, bytes] = {}
-    """The request's headers, names in lower case, for faces whose protocol speaks in them; empty on the fast lane."""
+    """The request's headers, names in lower case, for faces that speak in them and for rules of experiments."""
 
     reply: Reply
     served: Served | None = None
     spoken: Spoken | None = None
     asked: Asked | None = None
+    assigned: Assigned | None = None
     took: Took | None = None
     cache_keys: Sequence[bytes] = ()
     covers: Covered | None = None

@@ -22,8 +22,8 @@ _FED = {"refusal": "refused", "failure": "failed"}
 _FEEDBACK_HELP = "Statements of feedback that were recorded; calls of it that were refused, or failed."
 
 
-_Key = tuple[tuple[str, str], str, str]
-"""A model and its version, the protocol, and the code of the outcome."""
+_Key = tuple[tuple[str, str], str, str, str]
+"""A model and its version, the arm, the protocol, and the code of the outcome."""
 
 
 class _Meter(NamedTuple):
@@ -80,7 +80,8 @@ class Measures:
         reply, took = call.reply, call.took
         failure, model = reply.failure, reply.model
         labels = _NO_MODEL if model is None else model.labels
-        key = (labels, call.face.name, "ok" if failure is None else failure.code)
+        arm = _NO_ARM if call.assigned is None else call.assigned.arm or _NO_ARM
+        key = (labels, arm, call.face.name, "ok" if failure is None else failure.code)
         meter = self._meters.get(key) or self._meter(key, failure)
         meter.requests.value += 1
         if meter.timers is not None and took is not None:
@@ -92,9 +93,9 @@ class Measures:
             queue.sum += queue_s
 
     def _meter(self, key: _Key, failure: CallFailure | None) -> _Meter:
-        labels, protocol, code = key
+        labels, arm, protocol, code = key
         status = "success" if failure is None else "rejected" if is_refusal(failure) else "error"
-        requests = self._requests.at((*labels, _NO_ARM, protocol, status, code))
+        requests = self._requests.at((*labels, arm, protocol, status, code))
         timers = None if failure is not None else (self._timers.get(labels) or self._timer(labels))[:2]
         meter = self._meters[key] = _Meter(requests, timers)
         return meter
@@ -106,7 +107,8 @@ class Measures:
             self.fed(_FED.get(record.kind, "recorded"))
             return
         status = _STATUS[record.kind]
-        self._requests.at((*labels, _NO_ARM, record.protocol or "", status, record.code)).inc()
+        arm = record.arm or _NO_ARM
+        self._requests.at((*labels, arm, record.protocol or "", status, record.code)).inc()
         if record.kind == "prediction" and record.batch_rows:
             timers = self._timers.get(labels) or self._timer(labels)
             timers[0].observe(record.total_ms / 1e3)

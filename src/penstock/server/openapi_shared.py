@@ -90,6 +90,12 @@ PARAMETERS: Final[Json] = {
         "description": "Milliseconds after which the caller wants no answer.",
         "schema": {"type": "integer", "minimum": 1, "maximum": 999_999_999},
     },
+    "Key": {
+        "name": "X-Penstock-Key",
+        "in": "header",
+        "description": "The caller's key, which keeps it on one arm of an experiment; comes before one in the body.",
+        "schema": {"type": "string"},
+    },
 }
 
 _ERRORS: Final = {
@@ -125,6 +131,8 @@ def predict_responses(answer: Json, *, has_arrow: bool = False) -> Json:
         "X-Penstock-Request-Id": {"description": "The body's `request_id`.", "schema": _TEXT},
         "X-Penstock-Model": {"description": "What answered.", "schema": _TEXT},
         "X-Penstock-Version": {"description": "Its version.", "schema": _WHOLE},
+        "X-Penstock-Experiment": {"description": "The experiment of the model, where there is one.", "schema": _TEXT},
+        "X-Penstock-Arm": {"description": "The arm of the experiment that the call is on.", "schema": _TEXT},
         "X-Penstock-Fallback": {"description": "The kind of fallback, where one answered.", "schema": FALLBACK},
         "X-Penstock-Cache": {"description": "Where the response cache answered.", "schema": {"enum": ["hit"]}},
     }
@@ -144,8 +152,10 @@ FALLBACK: Final[Json] = {"type": "string", "enum": ["constant", "version", "abst
 MARKS: Final[Json] = {
     "fallback": {**FALLBACK, "description": "Only where a declared fallback answered in place of the model."},
     "cached": {"type": "boolean", "description": "Only where the response cache answered."},
+    "experiment": {"type": "string", "description": "The experiment of the model, where there is one."},
+    "arm": {"type": "string", "description": "The arm of the experiment that the call is on."},
 }
-"""Members of an answer for which the model did not run."""
+"""Members of an answer for which the model did not run, or of an experiment."""
 
 
 def path_parameter(name: str, schema: Json) -> Json:

@@ -41,6 +41,7 @@ from penstock.errors import (
 from penstock.routing import Decision
 from penstock.runtime import Host, ResponseCache, Results, Served, Ticket, Timing, Took
 from penstock.schema.prediction import Prediction
+from penstock.server.arms import Arms
 from penstock.server.call import Call, Covered, Face, NamesOutputs, Reply, Spoken
 from penstock.server.failures import is_refusal
 from penstock.server.intake import Intake
@@ -83,6 +84,7 @@ class Predict:
         self._max_rows = max_rows
         self._cache = cache
         self._ids = RequestIds()
+        self._arms = Arms(host, self._speak)
         self.intake = intake if intake is not None else Intake()
         host.land = self._ran
 
@@ -96,12 +98,15 @@ class Predict:
             served = call.served = self._host.choose(call.model, call.version, call.alias)
             served.hold()
             reply.model = served.model
+            if served.split is not None:
+                served = self._arms.give(call, served.split, content)
             is_strained = served.breaker.is_open or served.batcher.rows >= served.batcher.most_rows
             if is_strained and served.fallback is None and self._cache is None:
                 served.require_open()  # before its rows are read: this refusal must be cheap
-            spoken = call.spoken = served.spoken.get(call.face.name) or self._speak(call.face, served)
-            asked = call.asked = spoken.read(content)
-            call.rows = asked.rows
+            if call.asked is None:
+                spoken = call.spoken = served.spoken.get(call.face.name) or self._speak(call.face, served)
+                asked = call.asked = spoken.read(content)
+                call.rows = asked.rows
             if self._cache is not None and self._recall(call, served, self._cache):
                 return
             if is_strained:
@@ -147,7 +152,7 @@ class Predict:
         latency_ms = reply.latency_ms = (time.monotonic_ns() - call.arrived_ns) // 1000 / 1e3
         masker, privacy = spoken.masker, self._privacy
         raw, undeclared = (None, 0) if asked.raw is None else masker.raw(asked.raw)
-        key, client_id = privacy.key(asked.key or call.key), privacy.client_id(call.client_id)
+        key, client_id = privacy.key(call.key or asked.key), privacy.client_id(call.client_id)
         payload = Payload(asked.rows if masker.is_open else masker.rows(asked.rows), msgspec.Raw(encoded), raw)
         if spoken.policy != "full":
             payload = _kept(payload, keeps(spoken.policy, reply.request_id))
@@ -166,6 +171,8 @@ class Predict:
             key,
             undeclared,
             None if call.trace is None else call.trace.trace_id,
+            None if call.assigned is None else call.assigned.bucket,
+            None if call.assigned is None else call.assigned.placed_by,
         )
         self._log.append(record, spoken.opening, payload)
 
@@ -243,9 +250,9 @@ class Predict:
                 return
         except Exception as bug:  # the edge of a call, as above
             failure = self._told(call, bug)
-            call.reply.fallback = None
             if call.covers is not None:
                 self._uncover(call, call.covers)
+        call.reply.fallback = None
         call.reply.failure = failure.with_traceback(None)  # which holds frames, and so the call: a circle
         self._note_alone(call)
 
@@ -291,7 +298,7 @@ class Predict:
         if call.served is not None:
             call.served.release()
         call.covers, call.served, call.spoken, call.asked = None, covered.served, covered.spoken, covered.asked
-        call.reply.model, call.reply.fallback = covered.served.model, None
+        call.reply.model = covered.served.model
         return covered.failure
 
     def _note_alone(self, call: Call) -> None:
@@ -310,7 +317,7 @@ class Predict:
     def _record(self, call: Call) -> Record:
         """What is kept of a call, whatever became of it; of a body that was not read, or broke the schema, the hash."""
         reply, asked, spoken, took = call.reply, call.asked, call.spoken, call.took
-        model, failure = reply.model, reply.failure
+        model, failure, assigned = reply.model, reply.failure, call.assigned
         masker = None if spoken is None else spoken.masker
         unread = call.body if asked is None and call.body else None
         is_hashed = unread is not None and not isinstance(failure, _CHEAP)
@@ -338,7 +345,12 @@ class Predict:
             version=call.version if model is None else model.version,
             digest=None if model is None else model.digest,
             protocol=call.face.name,
-            key=self._privacy.key(call.key if asked is None else asked.key or call.key),
+            key=self._privacy.key(call.key or (None if asked is None else asked.key)),
+            experiment=None if assigned is None else assigned.experiment,
+            arm=None if assigned is None else assigned.arm,
+            bucket=None if assigned is None else assigned.bucket,
+            placed_by=None if assigned is None else assigned.placed_by,
+            weights=None if assigned is None else assigned.weights,
             input=kept.input,
             raw=kept.raw,
             undeclared=undeclared,

@@ -212,6 +212,8 @@ def _attributes(call: Call) -> dict[str, str | int | float | bool]:
         found["penstock.cached"] = True
     if reply.fallback is not None:
         found |= {"penstock.fallback": reply.fallback.kind, "penstock.fallback_code": reply.fallback.code}
+    if call.assigned is not None:
+        found |= {"penstock.experiment": call.assigned.experiment, "penstock.arm": call.assigned.arm or ""}
     if model is not None:
         found |= {"penstock.model": model.name, "penstock.version": model.version, "penstock.digest": model.digest}
     return found

@@ -9,12 +9,12 @@ Headers = list[tuple[bytes, bytes]]
 
 _ALLOWED = (
     b"access-control-allow-headers",
-    b"authorization, content-encoding, content-type, x-deadline-ms, x-penstock-model, x-request-id",
+    b"authorization, content-encoding, content-type, x-deadline-ms, x-penstock-key, x-penstock-model, x-request-id",
 )
 _EXPOSED = (
     b"access-control-expose-headers",
-    b"x-penstock-cache, x-penstock-fallback, x-penstock-model, x-penstock-request-id, x-penstock-version, "
-    b"x-request-id, retry-after",
+    b"x-penstock-arm, x-penstock-cache, x-penstock-experiment, x-penstock-fallback, x-penstock-model, "
+    b"x-penstock-request-id, x-penstock-version, x-request-id, retry-after",
 )
 _METHODS = (b"access-control-allow-methods", b"GET, POST")
 _MAX_AGE = (b"access-control-max-age", b"600")

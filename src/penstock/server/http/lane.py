@@ -10,10 +10,18 @@ from typing import Final
 import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
+from penstock.assignment import Assigned
 from penstock.errors import Overloaded
 from penstock.runtime import Version
 from penstock.server.call import Call
-from penstock.server.http.predictions import Header, Headers, Predictions, response_of, version_headers
+from penstock.server.http.predictions import (
+    KEY_HEADER,
+    Header,
+    Headers,
+    Predictions,
+    response_of,
+    version_headers,
+)
 
 MAX_BODY_BYTES: Final = 65_536
 """Larger bodies take the ASGI path, which stops reading when they come faster than they are taken."""
@@ -24,13 +32,10 @@ ODD_HEADERS: Final = frozenset({b"content-encoding", b"expect", b"origin", b"tra
 _FACES: Final = frozenset({"penstock", "short", "short-batch", "tfserving", "mlflow", "v2"})
 """The protocols on the lane: those whose answers are JSON and need no headers of their own."""
 
-_HEADED: Final = frozenset({"v2"})
-"""Those of them that look at headers of their own."""
-
 MAX_HEADS: Final = 1024
 MAX_HEAD_BYTES: Final = 2048
 _END: Final = b"\r\n\r\n"
-_OF_ONE_CALL: Final = frozenset({b"x-request-id", b"traceparent"})
+_OF_ONE_CALL: Final = frozenset({KEY_HEADER, b"x-request-id", b"traceparent"})
 
 
 class LaneCall(Call):
@@ -55,8 +60,7 @@ class Head(msgspec.Struct, frozen=True):
     """What the parser made of a request's head. The same bytes mean the same again, so they are not parsed again.
 
     `call` is the first call with it, `patience_ns` its time from arrival to deadline, `length` that of the body. Most
-    name only a model; a `special` one names a version or an alias, too, ends its connection, or has
-    headers that its protocol looks at.
+    name only a model; a `special` one names a version or an alias, too, or ends its connection.
     """
 
     call: LaneCall
@@ -76,7 +80,7 @@ class Lane:
         self._heads: dict[bytes, Head] = {}
         self._defaults: Headers = []
         self._encoded_defaults = b""
-        self._openings: dict[bytes, bytes] = {}  # by identity: a version that is served no more must be freed
+        self._openings: dict[object, bytes] = {}  # by identity: a version that is served no more must be freed
 
     def call(self, url: bytes, headers: Headers, length: bytes) -> LaneCall | None:
         """The call of a POST to `url`, if it is a plain prediction whose stated `length` fits the lane."""
@@ -86,8 +90,7 @@ class Lane:
         if found is None or found[0][0].name not in _FACES:
             return None
         call = self._predictions.call(*found, headers, kind=LaneCall)
-        if call.face.name in _HEADED:
-            call.headers = dict(headers)
+        call.headers = dict(headers)
         return call if call.face is found[0][0] else None
 
     def known(self, data: bytes) -> LaneCall | None:
@@ -99,10 +102,9 @@ class Lane:
         first, intake, arrived_ns = head.call, self._intake, time.monotonic_ns()
         call = LaneCall(first.face, b"", arrived_ns)
         call.deadline_ns = arrived_ns + head.patience_ns
-        call.model, call.more_body = first.model, False
+        call.model, call.headers, call.more_body = first.model, first.headers, False
         if head.is_special:
             call.version, call.alias, call.keep_alive = first.version, first.alias, first.keep_alive
-            call.headers = first.headers
         held_bytes = intake.held_bytes + head.length
         if held_bytes <= intake.limit_bytes:
             intake.held_bytes = held_bytes
@@ -136,7 +138,7 @@ class Lane:
         first = LaneCall(call.face, b"", 0)
         first.model, first.version, first.alias = call.model, call.version, call.alias
         first.keep_alive, first.headers = call.keep_alive, call.headers
-        is_special = (call.version, call.alias, call.keep_alive) != (None, None, True) or bool(call.headers)
+        is_special = (call.version, call.alias, call.keep_alive) != (None, None, True)
         patience_ns = call.deadline_ns - call.arrived_ns
         self._heads[data[:end]] = Head(first, patience_ns, length=len(call.body), is_special=is_special)
 
@@ -150,7 +152,9 @@ class Lane:
         body = None
         is_plain = reply.failure is None and reply.fallback is None and not reply.is_cached and call.client_id is None
         if is_plain and call.keep_alive and model is not None:
-            opening = self._openings.get(model.identity) or self._open(model)
+            assigned = call.assigned
+            key = model.identity if assigned is None else (model.identity, assigned.experiment, assigned.arm)
+            opening = self._openings.get(key) or self._open(key, model, assigned)
             body = call.face.answer(call)
             if not reply.headers:
                 return _ANSWER % (opening, reply.request_id.encode(), len(body), body)
@@ -162,11 +166,11 @@ class Lane:
         head = STATUS_LINE[response.status] + self._encoded_defaults + _lines(response.headers)
         return b"%bcontent-length: %d\r\n\r\n%b" % (head, len(response.body), response.body)
 
-    def _open(self, model: Version) -> bytes:
+    def _open(self, key: object, model: Version, assigned: Assigned | None) -> bytes:
         """The head of a plain answer of `model`, up to what differs from call to call."""
-        headers = [(b"content-type", b"application/json"), *version_headers(model)]
+        headers = [(b"content-type", b"application/json"), *version_headers(model, assigned)]
         opening = STATUS_LINE[200] + self._encoded_defaults + _lines(headers)
-        self._openings[model.identity] = opening
+        self._openings[key] = opening
         return opening
 
 

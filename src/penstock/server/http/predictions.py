@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import msgspec
 
+from penstock.assignment import Assigned
 from penstock.errors import CallFailure, ModelUnavailable, TooLarge, Unreadable, UnsupportedMedia
 from penstock.runtime import Version
 from penstock.server.call import Call, Face
@@ -28,6 +29,7 @@ Headers = list[Header]
 Way = tuple[Sequence[Face], Mapping[str, str]]
 """What a route's path leads to: its faces, and the names in the path."""
 
+KEY_HEADER = b"x-penstock-key"
 _JSON = b"application/json"  # every protocol refuses in it
 _MAX_CLIENT_ID = 128
 _MAX_DIGITS = 18
@@ -95,7 +97,7 @@ def response_of(call: Call, answered: bytes | None = None) -> Response:
     kind = call.face.writes if reply.failure is None else _JSON
     headers = [(b"content-type", kind)] if not reply.headers else [*reply.headers]
     if reply.model is not None:
-        headers += version_headers(reply.model)
+        headers += version_headers(reply.model, call.assigned)
     headers.append((b"x-penstock-request-id", reply.request_id.encode()))
     if call.client_id is not None:
         headers.append((b"x-request-id", call.client_id.encode()))
@@ -110,9 +112,14 @@ def response_of(call: Call, answered: bytes | None = None) -> Response:
     return Response(status, headers, call.face.refusal(reply.failure, reply.request_id))
 
 
-def version_headers(model: Version) -> Headers:
-    """The headers that name the version that answered."""
-    return [(b"x-penstock-model", model.name.encode()), (b"x-penstock-version", b"%d" % model.version)]
+def version_headers(model: Version, assigned: Assigned | None) -> Headers:
+    """The headers that name the version that answered, and of an experiment its name and the arm."""
+    headers = [(b"x-penstock-model", model.name.encode()), (b"x-penstock-version", b"%d" % model.version)]
+    if assigned is not None:
+        headers.append((b"x-penstock-experiment", assigned.experiment.encode()))
+        if assigned.arm is not None:
+            headers.append((b"x-penstock-arm", assigned.arm.encode()))
+    return headers
 
 
 def failure_headers(failure: CallFailure) -> Headers:
@@ -159,6 +166,8 @@ def _read_headers(call: Call, headers: Iterable[Header], faces: Sequence[Face], 
             call.model = value[: _MAX_NAME + 1].decode("latin-1")
         elif name == b"x-request-id":
             call.client_id = _client_id(value)
+        elif name == KEY_HEADER:
+            _set_key(call, value)
         elif name == b"x-deadline-ms":
             _set_deadline(call, value)
         elif name == b"traceparent":
@@ -173,6 +182,13 @@ def _read_headers(call: Call, headers: Iterable[Header], faces: Sequence[Face], 
 def _client_id(value: bytes) -> str | None:
     text = value.decode("latin-1")
     return text if len(text) <= _MAX_CLIENT_ID and text.isascii() and text.isprintable() else None
+
+
+def _set_key(call: Call, value: bytes) -> None:
+    try:
+        call.key = value.decode()
+    except UnicodeDecodeError:
+        call.failure = Unreadable("X-Penstock-Key is not UTF-8: send the caller's key as it stands in `key`")
 
 
 def _set_deadline(call: Call, value: bytes) -> None:

@@ -7,6 +7,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import UNSET
 
+from penstock.assignment import Assigned
 from penstock.errors import CallFailure, Unreadable
 from penstock.schema import Check
 from penstock.server.call import Asked, Call, Reader, Reply
@@ -56,23 +57,26 @@ class Own:
 
     def answer(self, call: Call) -> bytes:
         """The body of an answer: `{"model", "version", "digest", "request_id", "predictions", "latency_ms"}`,
-        and where the model did not run for it `"fallback"` or `"cached"`.
+        where the model did not run for it `"fallback"` or `"cached"`, and of an experiment its name and the arm.
         """
         reply = call.reply
         model = reply.model or reply.answerer
         body = _ANSWER % (model.identity, reply.request_id.encode(), reply.encoded, reply.latency_ms)
-        return body if reply.fallback is None and not reply.is_cached else _marked(body, reply)
+        is_plain = reply.fallback is None and not reply.is_cached and call.assigned is None
+        return body if is_plain else _marked(body, reply, call.assigned)
 
     def refusal(self, failure: CallFailure, request_id: str) -> bytes:
         """The body of a refusal or failure."""
         return error_body(failure, request_id)
 
 
-def _marked(body: bytes, reply: Reply) -> bytes:
-    """The same answer, saying that the model did not run for it."""
+def _marked(body: bytes, reply: Reply, assigned: Assigned | None) -> bytes:
+    """The same answer, saying that the model did not run for it, and which arm of an experiment it is of."""
     marks: dict[str, object] = {} if reply.fallback is None else {"fallback": reply.fallback.kind}
     if reply.is_cached:
         marks["cached"] = True
+    if assigned is not None:
+        marks |= {"experiment": assigned.experiment} | ({} if assigned.arm is None else {"arm": assigned.arm})
     return body[:-1] + b"," + msgspec.json.encode(marks)[1:]
 
 

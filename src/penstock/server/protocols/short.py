@@ -40,6 +40,8 @@ class OneBody(msgspec.Struct, omit_defaults=True):
     probabilities: dict[str, float] | None = None
     fallback: str | None = None
     cached: bool = False
+    experiment: str | None = None
+    arm: str | None = None
 
 
 class ManyBody(msgspec.Struct, omit_defaults=True):
@@ -52,6 +54,8 @@ class ManyBody(msgspec.Struct, omit_defaults=True):
     timestamp: datetime
     fallback: str | None = None
     cached: bool = False
+    experiment: str | None = None
+    arm: str | None = None
 
 
 _ENVELOPE = msgspec.json.Decoder(ShortBody)
@@ -73,7 +77,7 @@ class Short:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise unreadable(error, call.body) from None
         call.version = _version(envelope.model_version)
-        call.key = envelope.key
+        call.key = call.key or envelope.key
         return bytes(envelope.features)
 
     def reader(self, check: Check, max_rows: int) -> Reader:
@@ -107,6 +111,8 @@ class Short:
             body = ManyBody(many, version, reply.request_id, reply.latency_ms, reply.at)
         body.fallback = None if reply.fallback is None else reply.fallback.kind
         body.cached = reply.is_cached
+        if call.assigned is not None:
+            body.experiment, body.arm = call.assigned.experiment, call.assigned.arm
         return msgspec.json.encode(body)
 
     def refusal(self, failure: CallFailure, request_id: str) -> bytes:

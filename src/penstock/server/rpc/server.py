@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 import grpc
@@ -100,7 +100,7 @@ class RpcServer:
             call.hang_up()
             raise
         reply = call.reply
-        context.set_trailing_metadata((("x-penstock-request-id", reply.request_id),))
+        context.set_trailing_metadata((("x-penstock-request-id", reply.request_id), *_arm_of(call)))
         if reply.failure is None:
             return self._face.answer(call)
         return _refused(context, reply.failure, self._face.refusal(reply.failure, reply.request_id))
@@ -147,12 +147,23 @@ def _refused(context: Any, failure: CallFailure, text: bytes) -> bytes:
     return b""
 
 
-def _read_metadata(call: Call, metadata: Iterable[tuple[str, str | bytes]]) -> None:
+def _arm_of(call: Call) -> list[tuple[str, str]]:
+    """The arm of an experiment, as HTTP's headers have it."""
+    if call.assigned is None:
+        return []
+    arm = [] if call.assigned.arm is None else [("x-penstock-arm", call.assigned.arm)]
+    return [("x-penstock-experiment", call.assigned.experiment), *arm]
+
+
+def _read_metadata(call: Call, metadata: Sequence[tuple[str, str | bytes]]) -> None:
+    call.headers = {name.encode(): value.encode() if isinstance(value, str) else value for name, value in metadata}
     for name, value in metadata:
         if name == "traceparent" and isinstance(value, str):
             call.trace = trace_of(value.encode())
         elif name == "x-request-id" and isinstance(value, str) and len(value) <= _MAX_CLIENT_ID:
             call.client_id = value if value.isascii() and value.isprintable() else None
+        elif name == "x-penstock-key" and isinstance(value, str):
+            call.key = value
 
 
 def _members(value: Any) -> dict[str, Any]:

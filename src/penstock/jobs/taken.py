@@ -1,0 +1,207 @@
+"""From recorded calls to rows that a candidate can score: which ones are asked for, and why others cannot be."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from penstock.audit.tags import Masked
+from penstock.errors import SchemaViolation
+from penstock.jobs.recorded import Careful, Lacks, Line, Seen, fitted
+from penstock.schema import Check
+
+_MISSING = "(missing)"
+_MASKED = "(masked)"
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """A row that the candidate refused, or failed on, where the champion answered: `why`, in words."""
+
+    request_id: str
+    row: int
+    why: str
+
+
+class Tally(msgspec.Struct, kw_only=True):
+    """What became of the rows of answered calls; all are counts of rows, but for `calls`.
+
+    - `scored`: paired. `refused`, `failed`: the candidate gave no answer.
+    - `lacking`: some field is masked or not in the record; `masked` and `missing` say which (a row may be in several).
+    - `without_features`, `without_answer`: the policy kept none, or they were erased.
+    - `by_fallback`: not the model's own answer. `filtered`: not what `where` asks for.
+    - `versions`: rows by the version that had answered them.
+    """
+
+    calls: int = 0
+    rows: int = 0
+    scored: int = 0
+    refused: int = 0
+    failed: int = 0
+    lacking: int = 0
+    without_features: int = 0
+    without_answer: int = 0
+    by_fallback: int = 0
+    filtered: int = 0
+    masked: Counter[str] = msgspec.field(default_factory=Counter)
+    missing: Counter[str] = msgspec.field(default_factory=Counter)
+    versions: Counter[str] = msgspec.field(default_factory=Counter)
+
+    @property
+    def share(self) -> float | None:
+        """The share of the rows asked for that could be scored; None where there are none."""
+        wanted = self.rows - self.filtered - self.by_fallback
+        return self.scored / wanted if wanted else None
+
+    def add(self, other: Tally) -> None:
+        """Add the counts of another part."""
+        for name in self.__struct_fields__:
+            mine = getattr(self, name)
+            if isinstance(mine, Counter):
+                mine.update(getattr(other, name))
+            else:
+                setattr(self, name, mine + getattr(other, name))
+
+
+class Rows(msgspec.Struct):
+    """Rows for a run, as parallel lists: of which call, which row of it, the candidate's struct, the recorded answer,
+    and its segment (empty where none are asked for).
+    """
+
+    calls: list[Seen] = []
+    places: list[int] = []
+    rows: list[Any] = []
+    answers: list[Any] = []
+    segments: list[str] = []
+
+
+class Taking(msgspec.Struct, frozen=True, kw_only=True):
+    """How rows are taken; the fields are those of `Scoring`."""
+
+    check: Check
+    attributes: Mapping[str, str]
+    is_whole: bool = False
+    by: str | None = None
+    where: Sequence[tuple[str, str]] = ()
+
+
+class Taken:
+    """Rows of some calls, ready for a run: `typed` with their answers as structs, `plain` with answers as objects."""
+
+    def __init__(self, how: Taking) -> None:
+        self._how = how
+        self._is_simple = how.by is None and not how.where
+        self.typed, self.plain = Rows(), Rows()
+        self.refused: list[Fault] = []
+        self.tally = Tally()
+
+    def add(self, call: Seen) -> None:
+        """Take the rows of one recorded call; of one that is not asked for, none."""
+        if type(call) is Seen:
+            return
+        tally = self.tally
+        tally.calls += 1
+        tally.rows += call.rows
+        if len(call.fallback):
+            tally.by_fallback += call.rows
+            return
+        tally.versions[str(call.version)] += call.rows
+        if isinstance(call, Line):
+            if self._has_both(call, call.input, call.outputs):
+                self._typed(call, call.input or [], call.outputs or [])
+        elif isinstance(call, Careful):
+            record = call.record
+            given = record.raw if self._how.is_whole and record.raw is not None else record.input
+            if self._has_both(call, given, record.outputs):
+                for place, (row, answer) in enumerate(zip(given, record.outputs, strict=True)):
+                    self._plain(call, place, row, answer)
+
+    def _has_both(self, call: Seen, given: Any, answers: Any) -> bool:
+        if not isinstance(given, list):
+            self.tally.without_features += call.rows
+            return False
+        if not isinstance(answers, list) or len(answers) != len(given):
+            self.tally.without_answer += call.rows
+            return False
+        return True
+
+    def _typed(self, call: Seen, rows: list[Any], answers: list[Any]) -> None:
+        kept = self.typed
+        if self._is_simple and self._how.check.is_final:
+            count = len(rows)
+            kept.rows += rows
+            kept.answers += answers
+            kept.calls += (call,) * count
+            kept.places += range(count)
+            return
+        for place, (row, answer) in enumerate(zip(rows, answers, strict=True)):
+            try:
+                [settled] = self._how.check.settle([row]).rows
+            except msgspec.ValidationError as error:
+                self._refuse(call, place, str(error))
+                continue
+            if self._is_asked({name: getattr(settled, self._how.attributes[name]) for name in self._told_by()}):
+                self._keep(kept, call, place, settled)
+                kept.answers.append(answer)
+
+    def _plain(self, call: Seen, place: int, row: Any, answer: Any) -> None:
+        found = fitted(row, self._how.check.schema)
+        told = row if isinstance(row, dict) else found if isinstance(found, dict) else {}
+        if not self._is_asked({name: told.get(name) for name in self._told_by()}):
+            return
+        if isinstance(found, Lacks):
+            self.tally.lacking += 1
+            self.tally.masked.update(found.masked)
+            self.tally.missing.update(found.missing)
+            return
+        try:
+            [settled] = self._how.check.from_objects([found]).rows
+        except SchemaViolation as error:
+            first = error.violations[0]
+            self._refuse(call, place, f"Expected {first.expected} - at `{first.path.removeprefix('$[0].')}`")
+            return
+        if self._how.by is not None:
+            self.plain.segments.append(_text(told.get(self._how.by)))
+        self._keep(self.plain, call, place, settled)
+        self.plain.answers.append(answer if isinstance(answer, dict) else {})
+
+    def _keep(self, kept: Rows, call: Seen, place: int, row: Any) -> None:
+        kept.calls.append(call)
+        kept.places.append(place)
+        kept.rows.append(row)
+        if self._how.by is not None and kept is self.typed:
+            kept.segments.append(_text(getattr(row, self._how.attributes[self._how.by])))
+
+    def _refuse(self, call: Seen, place: int, why: str) -> None:
+        self.tally.refused += 1
+        self.refused.append(Fault(call.request_id, place, why))
+
+    def _told_by(self) -> tuple[str, ...]:
+        return tuple(name for name, _ in self._how.where)
+
+    def _is_asked(self, values: Mapping[str, object]) -> bool:
+        if all(_is_text(values[name], wanted) for name, wanted in self._how.where):
+            return True
+        self.tally.filtered += 1
+        return False
+
+
+def _text(value: object) -> str:
+    """A value as the name of its segment."""
+    if value is None or isinstance(value, Masked):
+        return _MISSING if value is None else _MASKED
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _is_text(value: object, wanted: str) -> bool:
+    """Whether a value is what was asked for; numbers by their value, nothing as the empty text."""
+    if value is None:
+        return not wanted
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        try:
+            return float(wanted) == value
+        except ValueError:
+            return False
+    return _text(value) == wanted

@@ -23,7 +23,7 @@ from penstock.audit.position import Mark, Position
 from penstock.audit.record import Record, read_record
 from penstock.audit.sealed import SealedSegment
 from penstock.audit.shelf import ALL, Part, Shelf
-from penstock.audit.writes import Chunk, end_of, read_chunk
+from penstock.audit.writes import Chunk, Decode, end_of, read_chunk
 from penstock.errors import SegmentError
 
 SealedLines: TypeAlias = Callable[[Path, SealedSegment, int], Iterator[tuple[int, bytes]]]
@@ -38,7 +38,9 @@ _SEALED_RECORDS: Final = 500
 
 
 class Batch(msgspec.Struct, frozen=True):
-    """Committed records of one run of one worker, in order. `run` and `seq` together name a record for good."""
+    """Committed records of one run of one worker, in order. `run` and `seq` together name a record for good. `records`
+    are what the follower's `decode` made of them.
+    """
 
     worker: int
     run: str
@@ -90,6 +92,7 @@ class Follower:
     writes, however large the log is. Thread-safe.
 
     `sealed_lines` reads what is sealed (it needs pyarrow); without it, segments must be kept until they are passed.
+    `decode` makes something else of each line than its `Record`, for who reads much and needs little of it.
     `fresh_s` is for how long a look into the directories is believed. `workers` are the numbers of those whose records
     are read. `clock` gives Unix seconds.
     """
@@ -99,6 +102,7 @@ class Follower:
         audit: Path,
         *,
         sealed_lines: SealedLines | None = None,
+        decode: Decode = read_record,
         fresh_s: float = _LEAST_PAUSE_S,
         workers: range = ALL,
         clock: Callable[[], float] = time.time,
@@ -106,6 +110,7 @@ class Follower:
         self._audit = audit
         self._shelf = Shelf(audit, fresh_s=fresh_s, workers=workers)
         self._sealed_lines = sealed_lines
+        self._decode = decode
         self._clock = clock
         self._lock = threading.Lock()
         self._chunks: OrderedDict[tuple[str, int], Chunk] = OrderedDict()
@@ -119,6 +124,19 @@ class Follower:
     def reader(self, position: Position | None = None) -> Reader:
         """A reader that goes on at `position`; from the first record there is, without one."""
         return Reader(self, position if position is not None else Position())
+
+    def since(self, at: datetime) -> Position:
+        """A place before all records that came `at` or later, and behind most that came before. Raises SegmentError."""
+        found = {}
+        with self._lock:
+            for run, parts in self._shelf.look(is_anew=True).items():
+                header = max((p.header for p in parts if p.header.started <= at), key=lambda h: h.index, default=None)
+                if header is not None:
+                    segment = next(part.segment for part in parts if part.header is header)
+                    found[run] = Mark(
+                        segment=segment, index=header.index, at_bytes=0, seq=header.first - 1, at=header.started
+                    )
+        return Position(found)
 
     def end(self) -> Position:
         """Where the log ends now: for a reader that starts with what comes next. Raises SegmentError."""
@@ -199,7 +217,7 @@ class Follower:
         key = (part.segment, from_bytes)
         chunk = self._chunks.get(key)
         if chunk is None:
-            chunk = read_chunk(self._audit / part.segment, from_bytes)
+            chunk = read_chunk(self._audit / part.segment, from_bytes, decode=self._decode)
             if chunk is not None and chunk.broken is not None and chunk.to_bytes == from_bytes:
                 chunk = self._past_broken(part, from_bytes)
             if chunk is None:
@@ -214,7 +232,7 @@ class Follower:
             self._suspects[part.segment] = from_bytes
             return None
         del self._suspects[part.segment]
-        chunk = read_chunk(self._audit / part.segment, from_bytes, past_broken=True)
+        chunk = read_chunk(self._audit / part.segment, from_bytes, past_broken=True, decode=self._decode)
         if chunk is not None and chunk.broken is not None:
             self.broken += 1
             _LOG.error("audit: %s: %s; it is left out. Run `penstock audit verify`", part.segment, chunk.broken)
@@ -228,7 +246,7 @@ class Follower:
         chunk = self._chunks.get(key)
         if chunk is None:
             lines = self._files.pop(key, None) or self._sealed_lines(self._audit, entry, seq)
-            records = [read_record(line) for _, line in islice(lines, _SEALED_RECORDS)]
+            records = [self._decode(line) for _, line in islice(lines, _SEALED_RECORDS)]
             last = records[-1].seq if len(records) == _SEALED_RECORDS else int(part.last)
             self._files[part.segment, -1 - last] = lines
             while len(self._files) > _KEPT_FILES:

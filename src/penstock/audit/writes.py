@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -11,6 +13,10 @@ from penstock.audit.commitment import erased
 from penstock.audit.record import Record, read_record
 from penstock.audit.segment import Commit, parse_commit, sha256_hex
 from penstock.errors import SegmentError
+
+Decode: TypeAlias = Callable[[bytes], Any]
+"""What to make of a line: as `read_record`, or another value with the record's `seq` and `at`. Raises SegmentError for
+what is no record."""
 
 _COMMIT = b'{"commit":'
 _HEADER = b'{"header":'
@@ -30,7 +36,7 @@ class Chunk(msgspec.Struct, frozen=True):
     broken: str | None = None
 
 
-def read_chunk(path: Path, from_bytes: int, *, past_broken: bool = False) -> Chunk | None:
+def read_chunk(path: Path, from_bytes: int, *, past_broken: bool = False, decode: Decode = read_record) -> Chunk | None:
     """The whole writes from `from_bytes` on, up to the next multiple of 256 KiB of the file but at least one; None
     where there is none yet. Readers that come to one place from different ones so go on with the same chunks.
 
@@ -46,7 +52,7 @@ def read_chunk(path: Path, from_bytes: int, *, past_broken: bool = False) -> Chu
             while from_bytes < size_bytes:
                 file.seek(from_bytes)
                 data = file.read(end - from_bytes)
-                chunk = _whole_writes(data, from_bytes, past_broken)
+                chunk = _whole_writes(data, from_bytes, past_broken, decode)
                 if chunk is not None or end >= size_bytes:
                     return chunk
                 end += end - from_bytes  # one write is larger than that
@@ -57,7 +63,7 @@ def read_chunk(path: Path, from_bytes: int, *, past_broken: bool = False) -> Chu
     return None
 
 
-def _whole_writes(data: bytes, from_bytes: int, past_broken: bool) -> Chunk | None:
+def _whole_writes(data: bytes, from_bytes: int, past_broken: bool, decode: Decode) -> Chunk | None:
     records: list[Record] = []
     begin = done = last = 0
     lines: list[bytes] = []
@@ -74,7 +80,7 @@ def _whole_writes(data: bytes, from_bytes: int, past_broken: bool) -> Chunk | No
                     return Chunk(records, from_bytes + done, last, broken)
                 end = begin + sum(map(len, lines)) + len(line)
                 return Chunk(records, from_bytes + end, last if commit is None else commit.last, broken)
-            records += map(read_record, lines)
+            records += map(decode, lines)
             begin = done = begin + sum(map(len, lines)) + len(line)
             last, lines = commit.last, []
     return Chunk(records, from_bytes + done, last) if done else None

@@ -71,7 +71,7 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     last `holdout` are given to no arm. The first of the `rules` that fits comes before the hash.
     """
 
-    id: Name
+    id: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
     salt: str = ""
     arms: tuple[Arm, ...] = ()
     rules: tuple[ArmRule, ...] = ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from penstock.control.changes import Event, Moved, Serving, Tried, Who
+    from penstock.control.changes import Event, Moved, Rolled, Serving, Tried, Weighed, Who
 
 
 def who_of(who: Who) -> str:
@@ -20,7 +20,7 @@ def reason_of(event: Event) -> str:
 
 def told_of(event: Event) -> str:
     """What happened."""
-    from penstock.control.changes import Moved, Published, Removed, Serving, Tried
+    from penstock.control.changes import Moved, Published, Removed, Rolled, Serving, Tried, Weighed
     from penstock.control.declared import Configure, differences
 
     match event.change:
@@ -34,6 +34,10 @@ def told_of(event: Event) -> str:
             return _tried(change)
         case Serving() as change:
             return _serving(change)
+        case Weighed() as change:
+            return _weighed(change)
+        case Rolled() as change:
+            return _rolled(change)
         case change:
             changed = differences([Configure(event.model, change.before, change.after)])
             return f"configured {', '.join(one.what for one in changed)}"
@@ -43,6 +47,29 @@ def _moved(change: Moved) -> str:
     was, now = ("nothing" if number is None else f"version {number}" for number in (change.before, change.after))
     told = f"{change.alias}: {was} → {now}" + " (rollback)" * change.is_rollback
     return f"{told}; overruled: {'; '.join(change.overruled)}" if change.overruled else told
+
+
+def _weighed(change: Weighed) -> str:
+    if change.after is None:
+        return "ended the experiment" + ("" if change.before is None else f" {change.before.id}")
+    shares = ", ".join(f"{arm.name} {arm.weight / 100:g} %" for arm in change.after.arms)
+    told = f"experiment {change.after.id}: {shares}"
+    return f"{told}; overruled: {'; '.join(change.overruled)}" if change.overruled else told
+
+
+def _rolled(change: Rolled) -> str:
+    where = f"step {change.step + 1}" if change.stage == "step" else change.stage
+    done = {
+        "start": f"began at {where}",
+        "advance": f"goes on to {where}",
+        "hold": f"held at {where}",
+        "go_on": f"goes on at {where}",
+        "approve": "approved",
+        "abort": "aborted",
+        "promote": "done: champion",
+    }[change.what]
+    why = "; ".join(one.text for one in change.why if one.code != "by_hand")
+    return f"rollout of version {change.version}: {done}" + (f": {why}" if why else "")
 
 
 def _tried(change: Tried) -> str:

@@ -6,7 +6,13 @@ from datetime import datetime
 
 import msgspec
 
+from penstock.assignment import Experiment
+from penstock.audit.follow import Lag
 from penstock.control.changes import Event, Lineage, ModelConfig
+from penstock.control.rollouts import RolloutState
+from penstock.rollout.confidence import Interval
+from penstock.rollout.plan import Action
+from penstock.rollout.reading import Reading
 
 
 class MoveAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,6 +43,22 @@ class PublishAnswer(msgspec.Struct, frozen=True, kw_only=True):
     move: MoveAnswer | None = None
 
 
+class WeighAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """The experiment of a model after a change, with the buckets that its arms own; `is_applied` and `waits_for` as in
+    `MoveAnswer`. `unserved` say of arms whose version cannot be served on this machine why: the champion answers there.
+    """
+
+    model: str
+    before: Experiment | None
+    after: Experiment | None
+    revision: int
+    is_changed: bool
+    is_applied: bool = False
+    waits_for: list[str] = []
+    unserved: list[str] = []
+    overruled: list[str] = []
+
+
 class VersionAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """A version: `aliases` that name it, `failures` per machine that could not load it, `serves_on` which machines."""
 
@@ -56,7 +78,7 @@ class VersionAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 class ModelAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """A model: what aliases mean and the event that `moved` each, what each machine serves (alias to version), where a
-    rollback would go.
+    rollback would go; its experiment, where there is one.
     """
 
     name: str
@@ -67,6 +89,7 @@ class ModelAnswer(msgspec.Struct, frozen=True, kw_only=True):
     rollback_to: int | None
     config: ModelConfig
     versions: list[VersionAnswer]
+    experiment: Experiment | None = None
 
 
 class Span(msgspec.Struct, frozen=True, kw_only=True):
@@ -142,3 +165,32 @@ class EraseAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
     records: int
     busy: list[str] = []
+
+
+class Judged(msgspec.Struct, frozen=True, kw_only=True):
+    """What the log says of a rollout at a moment: guardrails, differences of means, requests that count by arm,
+    requests that were placed and do not, requests that wait for their labels (and that there was no room to wait for),
+    and how far behind the log this is.
+    """
+
+    readings: tuple[Reading, ...] = ()
+    intervals: dict[str, Interval] = {}
+    canary_n: int = 0
+    champion_n: int = 0
+    left_out: int = 0
+    waiting: int = 0
+    unwatched: int = 0
+    lag: Lag = Lag(0, 0.0)
+
+
+class RolloutAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """The last rollout of a model as the state has it; while it goes on, also what is known now and what follows from it
+    (`action`), by the controller that was asked. `waits_for` as in `MoveAnswer`.
+    """
+
+    model: str
+    rollout: RolloutState
+    percent: float = 0.0
+    judged: Judged | None = None
+    action: Action | None = None
+    waits_for: list[str] = []

@@ -13,6 +13,7 @@ from typing import Annotated, TypeAlias
 import msgspec
 from msgspec import Meta
 
+from penstock.assignment import Experiment
 from penstock.routing import ModelOptions
 
 
@@ -98,6 +99,17 @@ class Configured(msgspec.Struct, frozen=True, kw_only=True, tag="configured"):
     after: ModelConfig
 
 
+class Weighed(msgspec.Struct, frozen=True, kw_only=True, tag="weighed", omit_defaults=True):
+    """The model's experiment, or the weights of its arms, were changed: `None` before it began, and after it ended.
+
+    `overruled` are the reasons against its versions that `--force` overruled.
+    """
+
+    before: Experiment | None = None
+    after: Experiment | None = None
+    overruled: tuple[str, ...] = ()
+
+
 class Tried(msgspec.Struct, frozen=True, kw_only=True, tag="tried", omit_defaults=True):
     """A version was loaded and proven on a machine, apart from what serves; `why` it failed, None if it passed."""
 
@@ -114,7 +126,7 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True, tag="serving", omit_def
     after: dict[str, int] = {}
 
 
-Change: TypeAlias = Published | Moved | Removed | Configured | Tried | Serving
+Change: TypeAlias = Published | Moved | Removed | Configured | Weighed | Tried | Serving
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,5 +141,5 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def kind(self) -> str:
-        """The change's name: `published`, `moved`, `removed`, `configured`, `tried` or `serving`."""
+        """The change's name: `published`, `moved`, `removed`, `configured`, `weighed`, `tried` or `serving`."""
         return str(type(self.change).__struct_config__.tag)

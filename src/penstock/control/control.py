@@ -15,12 +15,14 @@ from typing import Final, Protocol
 
 import msgspec
 
-from penstock.control import decisions
+from penstock.assignment import Experiment
+from penstock.control import decisions, rollout_decisions
 from penstock.control.aliases import alias_of
 from penstock.control.changes import Change, Event, ModelConfig, Published, Serving, Tried, Who
 from penstock.control.state import EMPTY, ModelState, State, VersionState, folded
 from penstock.control.store import EventStore, RevisionTaken
 from penstock.errors import Conflict, MoveRefused, StateUnavailable, Unknown
+from penstock.rollout.declared import Plan
 from penstock.routing import CHAMPION, ModelOptions
 
 _ATTEMPTS: Final = 20
@@ -162,9 +164,60 @@ class Control:
             raise MoveRefused(f"what is declared of {name!r} stays as it is", misfits, may_force=False)
         return self._commit(name, by, lambda state: decisions.configure(state, name, config))
 
+    def weigh(self, name: str, experiment: Experiment | None, by: By) -> list[Event]:
+        """Begin an experiment, change its weights, or end it (None); what its arms own is decided by `decisions.weigh`.
+
+        A version that becomes an arm is judged as one that an alias of that name is to move to; a change of weights
+        alone is not, so that it waits for nothing. Raises Unknown, MoveRefused, Conflict and StateUnavailable.
+        """
+        for _ in range(_ATTEMPTS):
+            state = self.state()
+            model = state.model(name)
+            decisions.require_revision(state, name, by.if_revision)
+            decisions.weigh(state, name, experiment)  # what cannot be is said before anything is tried
+            soft = [] if experiment is None else self._judged_arms(state, model, experiment, by)
+            weighed = partial(decisions.weigh, name=name, experiment=experiment, overruled=soft)
+            try:
+                return self._commit(name, msgspec.structs.replace(by, if_revision=model.revision), weighed)
+            except Conflict:
+                if by.if_revision is not None:
+                    raise
+        raise Conflict(f"others change {name!r} all the time: it did not come to it within {_ATTEMPTS} attempts")
+
+    def _judged_arms(self, state: State, model: ModelState, experiment: Experiment, by: By) -> list[str]:
+        """What speaks against the versions that become arms, and is overruled."""
+        found = []
+        for arm in experiment.arms:
+            if arm.version is None or arm.version in model.arms or arm.version in model.aliases.values():
+                continue
+            final, soft = self._gate.reasons(state, model.name, arm.name, arm.version)
+            if final or (soft and not by.is_overruling):
+                what = f"version {arm.version} of {model.name!r} does not become the arm {arm.name!r}"
+                raise MoveRefused(what, [*final, *soft], may_force=not final)
+            found += soft
+        return found
+
     def note(self, name: str, seen: Tried | Serving, who: Who) -> list[Event]:
         """Add what a machine has seen, where that is new. Raises StateUnavailable."""
         return self._commit(name, By(who=who), lambda state: decisions.note(state, name, seen))
+
+    def start_rollout(self, name: str, number: int, plan: Plan, by: By) -> list[Event]:
+        """Begin a rollout of version `number`, unless something speaks against its ever being champion.
+
+        Raises Unknown, MoveRefused, Conflict, InUse and StateUnavailable.
+        """
+        state = self.state()
+        state.model(name).version(number)
+        final, soft = self._gate.reasons(state, name, CHAMPION, number)
+        if final or (soft and not by.is_overruling):
+            what = f"no rollout of version {number} of {name!r} is started"
+            raise MoveRefused(what, [*final, *soft], may_force=not final)
+        forced = by.is_overruling
+        return self.roll(name, by, lambda now: rollout_decisions.start(now, name, number, plan, is_forced=forced))
+
+    def roll(self, name: str, by: By, decide: Callable[[State], Sequence[Change]]) -> list[Event]:
+        """Append what `decide` makes of a rollout of the model; see `rollout_decisions.py`, whose errors it raises."""
+        return self._commit(name, by, decide)
 
     def _archive(self, name: str, number: int | None, by: By) -> list[Event]:
         if number is None:

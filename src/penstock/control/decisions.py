@@ -11,10 +11,11 @@ from typing import Final
 
 import msgspec
 
-from penstock.control.changes import Change, Configured, ModelConfig, Moved, Published, Removed, Serving, Tried
+from penstock.assignment import Experiment, settled
+from penstock.control.changes import Change, Configured, ModelConfig, Moved, Published, Removed, Serving, Tried, Weighed
 from penstock.control.state import ModelState, State
-from penstock.errors import Conflict, InUse, Unknown
-from penstock.routing import CHAMPION
+from penstock.errors import Conflict, InUse, MoveRefused, Unknown
+from penstock.routing import CHAMPION, listed
 
 _SERVES: Final = "answers by it"
 
@@ -83,6 +84,8 @@ def uses_of(model: ModelState, number: int) -> Iterator[str]:
     fallback = model.config.options.fallback
     if fallback is not None and fallback.version == number:
         yield "the declared fallback answers by it: declare another first"
+    if number in model.arms:
+        yield "an arm of the experiment answers by it: end the experiment first"
     for node, aliases in sorted(model.serving.items()):
         if number in aliases.values() and number not in model.aliases.values():
             yield f"the machine {node} still {_SERVES}"
@@ -95,6 +98,28 @@ def configure(state: State, name: str, config: ModelConfig) -> list[Change]:
     if fallback is not None and fallback.version is not None:
         model.version(fallback.version)
     return [] if model.config == config else [Configured(before=model.config, after=config)]
+
+
+def weigh(state: State, name: str, experiment: Experiment | None, *, overruled: Sequence[str] = ()) -> list[Change]:
+    """The experiment of a model is this one from now on, or none; which buckets its arms own is decided here.
+
+    Raises Unknown for versions and aliases that there are not, and MoveRefused where callers would change arms.
+    """
+    model = state.model(name)
+    for arm in () if experiment is None else experiment.arms:
+        if arm.version is not None:
+            model.version(arm.version)
+        elif arm.alias not in model.aliases:
+            raise Unknown(
+                f"no alias {arm.alias!r} of {name!r} for the arm {arm.name!r}; there is {listed(model.aliases)}"
+            )
+    try:
+        after = None if experiment is None else settled(experiment, model.experiment)
+    except ValueError as error:
+        raise MoveRefused(f"the experiment of {name!r} stays as it is", [str(error)], may_force=False) from error
+    if after == model.experiment:
+        return []
+    return [Weighed(before=model.experiment, after=after, overruled=tuple(overruled))]
 
 
 def note(state: State, name: str, seen: Tried | Serving) -> list[Change]:

@@ -35,6 +35,7 @@ class DeclaredModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     decision: Decision | msgspec.UnsetType | None = msgspec.UNSET
     fallback: FallbackOptions | msgspec.UnsetType | None = msgspec.UNSET
     limits: ModelLimits | msgspec.UnsetType | None = msgspec.UNSET
+    key: str | msgspec.UnsetType | None = msgspec.UNSET
     rules: dict[str, Rules] | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -139,7 +140,13 @@ def differences(steps: list[Configure | Move]) -> list[Difference]:
 
 
 def _config(model: ModelState, wanted: DeclaredModel) -> ModelConfig:
-    given = {"is_lazy": wanted.lazy, "decision": wanted.decision, "fallback": wanted.fallback, "limits": wanted.limits}
+    given = {
+        "is_lazy": wanted.lazy,
+        "decision": wanted.decision,
+        "fallback": wanted.fallback,
+        "limits": wanted.limits,
+        "key": wanted.key,
+    }
     said = {name: value for name, value in given.items() if value is not msgspec.UNSET}
     rules = model.config.rules if wanted.rules is msgspec.UNSET else _by_alias(model.name, wanted.rules)
     return ModelConfig(options=msgspec.structs.replace(model.config.options, **said), rules=rules)

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
+from penstock.assignment import Experiment
 from penstock.control.changes import (
     Configured,
     Event,
@@ -18,6 +19,7 @@ from penstock.control.changes import (
     Removed,
     Serving,
     Tried,
+    Weighed,
     Who,
 )
 from penstock.errors import Unknown
@@ -56,6 +58,7 @@ class ModelState(msgspec.Struct, frozen=True):
     champions: tuple[int, ...] = ()
     recent: tuple[int, ...] = ()
     config: ModelConfig = ModelConfig()
+    experiment: Experiment | None = None
     serving: dict[str, dict[str, int]] = {}
     revision: int = 0
 
@@ -71,6 +74,11 @@ class ModelState(msgspec.Struct, frozen=True):
     def present(self) -> list[int]:
         """The numbers of the versions that are there."""
         return [number for number, version in self.versions.items() if not version.is_removed]
+
+    @property
+    def arms(self) -> set[int]:
+        """The versions that arms of its experiment name by number, those that are there."""
+        return set() if self.experiment is None else self.experiment.versions & set(self.present)
 
     def aliases_of(self, number: int) -> list[str]:
         """The aliases that name a version, in order."""
@@ -161,6 +169,10 @@ def _configured(model: ModelState, event: Event, change: Configured) -> ModelSta
     return msgspec.structs.replace(model, config=change.after)
 
 
+def _weighed(model: ModelState, event: Event, change: Weighed) -> ModelState:
+    return msgspec.structs.replace(model, experiment=change.after)
+
+
 def _tried(model: ModelState, event: Event, change: Tried) -> ModelState:
     version = model.versions[change.version]
     failures = {node: why for node, why in version.failures.items() if node != change.node}
@@ -191,6 +203,7 @@ _FOLDS: Final[Mapping[type, Callable[[ModelState, Event, Any], ModelState]]] = {
     Moved: _moved,
     Removed: _removed,
     Configured: _configured,
+    Weighed: _weighed,
     Tried: _tried,
     Serving: _serving,
 }

@@ -63,7 +63,7 @@ def _routes(model: ModelState, there: Mapping[int, str], meant: Mapping[str, lis
     aliases = {alias: numbers[0] for alias, numbers in usable.items() if numbers}
     loaded = sorted({*aliases.values(), *(set(_loaded(model, kept)) & set(there))})
     digests = {number: model.versions[number].published.digest for number in loaded}
-    return Routes(digests, aliases, _options(model.config.options, there))
+    return Routes(digests, aliases, _options(model.config.options, there), model.experiment)
 
 
 def _meant(model: ModelState, alias: str, last: Routes, node: str) -> Iterator[int]:
@@ -82,12 +82,13 @@ def _meant(model: ModelState, alias: str, last: Routes, node: str) -> Iterator[i
 
 
 def _loaded(model: ModelState, kept: int) -> list[int]:
-    """What is to be in memory: versions that aliases name, a fallback's, and `kept` others that were champion, the one
-    that a rollback goes back to first.
+    """What is to be in memory: versions that aliases and arms name, a fallback's, and `kept` others that were champion,
+    the one that a rollback goes back to first.
     """
     fallback = model.config.options.fallback
     named = {
         *served_aliases(model).values(),
+        *model.arms,
         *([] if fallback is None or fallback.version is None else [fallback.version]),
     }
     back = [] if model.rollback_to is None else [model.rollback_to]

@@ -207,7 +207,7 @@ class Convergence:
         """Where the versions of a model lie that can be served here."""
         moved_at = max((event.revision for event in model.moved.values()), default=0)
         with self._changed:
-            self._forgive(model.name, model.aliases.values(), moved_at)
+            self._forgive(model.name, {*model.aliases.values(), *model.arms}, moved_at)
         numbers = wanted_versions(model, self._node.kept, served or self._wanted, self._node.name)
         shelved = {number: self._shelf.path(model, number, state.revision) for number in numbers}
         found = {number: path for number, path in shelved.items() if path is not None}
@@ -223,7 +223,7 @@ class Convergence:
         return {
             f"{name}/{number}": unfit.why
             for name, model in sorted(state.models.items())
-            for number in sorted(set(served_aliases(model).values()))
+            for number in sorted({*served_aliases(model).values(), *model.arms})
             if not (name in tables and number in tables[name].versions)
             and (unfit := self._shelf.unfit(name, number)) is not None
         }
@@ -231,7 +231,7 @@ class Convergence:
     def _missing(self, model: ModelState, paths: Mapping[int, str]) -> list[str]:
         return [
             self._shelf.awaited(model.name, number)
-            for number in sorted(set(model.aliases.values()))
+            for number in sorted({*model.aliases.values(), *model.arms})
             if (number not in paths or (model.name, number) in self._again)
             and self._shelf.unfit(model.name, number) is None
         ]

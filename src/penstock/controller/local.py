@@ -7,7 +7,9 @@ from pathlib import Path
 
 import msgspec
 
+from penstock.assignment import Experiment
 from penstock.audit.erase import Wanted
+from penstock.control import rollout_decisions
 from penstock.control.aliases import alias_of
 from penstock.control.answers import (
     ApplyAnswer,
@@ -17,13 +19,16 @@ from penstock.control.answers import (
     ModelAnswer,
     MoveAnswer,
     PublishAnswer,
+    RolloutAnswer,
     SealAnswer,
     VersionAnswer,
+    WeighAnswer,
 )
-from penstock.control.changes import Event, Moved
+from penstock.control.changes import Event, Moved, Weighed
 from penstock.control.control import By, Control
 from penstock.control.declared import Configure, Move, differences, read_declared, steps_to
 from penstock.control.history import history_of
+from penstock.control.rollout_decisions import Verb
 from penstock.control.state import ModelState
 from penstock.controller.convergence import Convergence
 from penstock.controller.upkeep import Upkeep
@@ -61,6 +66,43 @@ class LocalOperations:
     def rollback(self, model: str, by: By) -> MoveAnswer:
         """Make the champion before this one the champion again, and wait as `move` does."""
         return self._answer(model, self._control.rollback(model, by), CHAMPION)
+
+    def weigh(self, model: str, experiment: Experiment | None, by: By) -> WeighAnswer:
+        """Begin an experiment of a model, change the weights of its arms, or end it (None); wait as `move` does."""
+        events = self._control.weigh(model, experiment, by)
+        state = self._control.state().model(model)
+        changed = next((event.change for event in events if isinstance(event.change, Weighed)), None)
+        for number in () if changed is not None else sorted(state.arms):
+            if self._convergence.unfit(model, number) is not None:
+                self._convergence.try_again(model, number)
+        revision = events[-1].revision if events else state.revision
+        waits_for = self._convergence.wait(revision, self._apply_s, {model})
+        return WeighAnswer(
+            model=model,
+            before=state.experiment if changed is None else changed.before,
+            after=state.experiment if changed is None else changed.after,
+            revision=revision,
+            is_changed=changed is not None,
+            is_applied=not waits_for,
+            waits_for=waits_for,
+            unserved=[why for number in sorted(state.arms) if (why := self._convergence.unfit(model, number))],
+            overruled=[] if changed is None else list(changed.overruled),
+        )
+
+    def start_rollout(self, model: str, version: int, plan: Plan, by: By) -> RolloutAnswer:
+        """Begin a rollout of a version, and wait until the workers have its first weights, if it has some."""
+        self._control.start_rollout(model, version, plan, by)
+        return self._rollout(model, waits_for=self._waits_for(model, version, self._control.state().revision))
+
+    def rollout(self, model: str) -> RolloutAnswer:
+        """How the last rollout of a model stands."""
+        return self._rollout(model)
+
+    def tell_rollout(self, model: str, verb: Verb, by: By) -> RolloutAnswer:
+        """What a person says of the rollout that is under way, and wait as `start_rollout` does."""
+        why = by.reason or ""
+        self._control.roll(model, by, lambda state: rollout_decisions.told(state, model, verb, why))
+        return self._rollout(model, waits_for=self._waits_for(model, None, self._control.state().revision))
 
     def remove(self, model: str, version: int, by: By) -> None:
         """Remove a version that nothing refers to."""
@@ -119,6 +161,20 @@ class LocalOperations:
         """Write a copy of the state, the bundles and the log to a new directory."""
         self._upkeep.back_up(directory)
 
+    def _rollout(self, name: str, waits_for: Sequence[str] = ()) -> RolloutAnswer:
+        rollout = self._control.state().model(name).rollout
+        if rollout is None:
+            raise Unknown(f"{name!r} has had no rollout: `penstock rollout start {name} VERSION` starts one")
+        judged, action = self._known(name) or (None, None)
+        return RolloutAnswer(
+            model=name,
+            rollout=rollout,
+            percent=rollout.percent,
+            judged=judged,
+            action=action,
+            waits_for=list(waits_for),
+        )
+
     def _answer(self, name: str, events: list[Event], alias: str) -> MoveAnswer:
         state = self._control.state()
         model = state.model(name)
@@ -161,6 +217,7 @@ def told(model: ModelState) -> ModelAnswer:
         rollback_to=model.rollback_to,
         config=model.config,
         versions=[_version(model, number) for number in sorted(model.present)],
+        experiment=model.experiment,
     )
 
 

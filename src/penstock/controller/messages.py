@@ -11,6 +11,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta
 
+from penstock.assignment import Experiment
 from penstock.control.answers import ModelAnswer
 
 BUNDLE_MEDIA: Final = "application/vnd.penstock.bundle"
@@ -41,6 +42,12 @@ class MoveBody(Why, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The version that an alias is to name."""
 
     version: Version
+
+
+class WeighBody(Why, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The experiment that the model is to have from now on, as a whole; null ends it. `spans` are not looked at."""
+
+    experiment: Experiment | None
 
 
 class ApplyBody(Why, frozen=True, kw_only=True, forbid_unknown_fields=True):

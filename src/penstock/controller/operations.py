@@ -6,6 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
+from penstock.assignment import Experiment
 from penstock.audit.erase import Wanted
 from penstock.control.answers import (
     ApplyAnswer,
@@ -15,9 +16,13 @@ from penstock.control.answers import (
     ModelAnswer,
     MoveAnswer,
     PublishAnswer,
+    RolloutAnswer,
     SealAnswer,
+    WeighAnswer,
 )
 from penstock.control.control import By
+from penstock.control.rollout_decisions import Verb
+from penstock.rollout.declared import Plan
 
 
 class Operations(Protocol):
@@ -33,6 +38,22 @@ class Operations(Protocol):
 
     def rollback(self, model: str, by: By) -> MoveAnswer:
         """Make the champion before this one the champion again."""
+        ...
+
+    def weigh(self, model: str, experiment: Experiment | None, by: By) -> WeighAnswer:
+        """Begin an experiment of a model, change the weights of its arms, or end it (None)."""
+        ...
+
+    def start_rollout(self, model: str, version: int, plan: Plan, by: By) -> RolloutAnswer:
+        """Begin a rollout of a version: replay, shadow, steps, champion, as far as the evidence lets it."""
+        ...
+
+    def rollout(self, model: str) -> RolloutAnswer:
+        """How the last rollout of a model stands."""
+        ...
+
+    def tell_rollout(self, model: str, verb: Verb, by: By) -> RolloutAnswer:
+        """What a person says of the rollout that is under way; `by.reason` stands in the history."""
         ...
 
     def remove(self, model: str, version: int, by: By) -> None:

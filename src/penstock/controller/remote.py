@@ -17,6 +17,7 @@ from urllib.parse import quote
 import httpx
 import msgspec
 
+from penstock.assignment import Experiment
 from penstock.audit.erase import Wanted
 from penstock.bundle.manifest import manifest_of
 from penstock.bundle.source import ARCHIVE_SUFFIX
@@ -29,6 +30,7 @@ from penstock.control.answers import (
     MoveAnswer,
     PublishAnswer,
     SealAnswer,
+    WeighAnswer,
 )
 from penstock.control.control import By
 from penstock.controller.failures import error_of
@@ -42,6 +44,7 @@ from penstock.controller.messages import (
     ModelsAnswer,
     MoveBody,
     Removal,
+    WeighBody,
     Why,
 )
 from penstock.errors import BundleRefused, ControlError
@@ -99,6 +102,11 @@ class RemoteOperations:
     def rollback(self, model: str, by: By) -> MoveAnswer:
         """Make the champion before this one the champion again, and wait as `move` does."""
         return self._change("POST", _path(model, "rollback"), MoveAnswer, **_json(by, Why(**_why(by))))
+
+    def weigh(self, model: str, experiment: Experiment | None, by: By) -> WeighAnswer:
+        """Begin an experiment of a model, change the weights of its arms, or end it (None); wait as `move` does."""
+        body = WeighBody(experiment=experiment, **_why(by))
+        return self._change("PUT", _path(model, "experiment"), WeighAnswer, **_json(by, body))
 
     def remove(self, model: str, version: int, by: By) -> None:
         """Remove a version that nothing refers to."""

@@ -31,6 +31,7 @@ from penstock.controller.messages import (
     ModelsAnswer,
     MoveBody,
     Removal,
+    WeighBody,
     Why,
 )
 from penstock.controller.operations import Operations
@@ -111,6 +112,14 @@ class Endpoints:
         """Make the champion before this one the champion again, and wait until all workers here serve it."""
         by = by_of(request, await json_body(request, Why))
         return answered(await self._threads.change(partial(self._operations.rollback, name, by)))
+
+    async def weigh(self, request: Request, name: Model) -> Response:
+        """Begin an experiment, change the weights of its arms, or end it (null), and wait until all workers here know.
+        Callers move only between the champion and the arm whose weight changed.
+        """
+        body = await json_body(request, WeighBody)
+        by = by_of(request, body)
+        return answered(await self._threads.change(partial(self._operations.weigh, name, body.experiment, by)))
 
     async def remove(
         self, request: Request, name: Model, version: Number, *, reason: Text = None, force: Force = False

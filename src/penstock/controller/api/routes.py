@@ -16,6 +16,7 @@ from penstock.control.answers import (
     MoveAnswer,
     PublishAnswer,
     SealAnswer,
+    WeighAnswer,
 )
 from penstock.controller.api.endpoints import Endpoints
 from penstock.controller.api.records import RecordEndpoints, RecordsAnswer, RowsAnswer
@@ -32,6 +33,7 @@ from penstock.controller.messages import (
     ModelsAnswer,
     MoveBody,
     Removal,
+    WeighBody,
     Why,
 )
 
@@ -43,6 +45,7 @@ SCOPE_KEY: Final = "x-penstock-scope"
 _REF: Final = "#/components/schemas/{name}"
 _BINARY: Final = {"schema": {"type": "string", "format": "binary"}}
 _DECLARED: Final = {"declared": "models:\n  churn:\n    aliases: {champion: 3}\n", "dry_run": True}
+_WEIGHED: Final = {"experiment": {"id": "new-region", "arms": [{"name": "candidate", "version": 3, "weight": 500}]}}
 _ERRORS: Final[dict[int | str, str]] = {
     400: "What was sent cannot be read, or a declared state that does not fit.",
     403: "Asked by a host name that is not known here, or by a web page of another origin.",
@@ -138,6 +141,8 @@ def routes_of(endpoints: Endpoints, records: RecordEndpoints) -> tuple[Route, ..
               example={"version": 3, "reason": "better on the new region"}),
         Route(method="DELETE", path=f"{model}/aliases/{{alias}}", endpoint=endpoints.take_away, scope="deploy",
               summary="Take an alias away", answer=MoveAnswer),
+        Route(method="PUT", path=f"{model}/experiment", endpoint=endpoints.weigh, scope="deploy",
+              summary="Split calls between versions", answer=WeighAnswer, body=WeighBody, example=_WEIGHED),
         Route(method="POST", path=f"{model}/rollback", endpoint=endpoints.rollback, scope="deploy",
               summary="Roll back", answer=MoveAnswer, body=Why, example=reason),
         Route(method="POST", path="/v1/apply", endpoint=endpoints.apply, scope="deploy",

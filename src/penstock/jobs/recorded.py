@@ -30,6 +30,7 @@ class Seen(msgspec.Struct, kw_only=True, gc=False):
     request_id: str = ""
     version: int | str | None = None
     digest: str | None = None
+    key: str | None = None
     rows: int = 0
     batch_rows: int = 0
     run_ms: float = 0.0

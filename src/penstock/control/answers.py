@@ -76,9 +76,34 @@ class VersionAnswer(msgspec.Struct, frozen=True, kw_only=True):
     lineage: Lineage
 
 
+class ShadowAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """The version that shadows the version `champion` here. `state`: `running`, `restarting` (`why`, after so many
+    `deaths`) or `stopped` (no controller runs).
+
+    `pairs`, `errors` and `unscorable` are rows, of which `disagreement` is a share (None: no labels yet); `crashed` calls
+    over which its process died; `skipped` records that it passed unread, being too far behind. All are as of `at`.
+    """
+
+    version: int
+    champion: int
+    state: str
+    why: str | None = None
+    deaths: int = 0
+    pairs: int = 0
+    disagreement: float | None = None
+    errors: int = 0
+    crashed: int = 0
+    unscorable: int = 0
+    skipped: int = 0
+    lag_s: float = 0.0
+    lag_records: int = 0
+    last_failure: str | None = None
+    at: datetime | None = None
+
+
 class ModelAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """A model: what aliases mean and the event that `moved` each, what each machine serves (alias to version), where a
-    rollback would go; its experiment, where there is one.
+    rollback would go; its experiment and its shadow on the machine that was asked, where there is one.
     """
 
     name: str
@@ -90,6 +115,7 @@ class ModelAnswer(msgspec.Struct, frozen=True, kw_only=True):
     config: ModelConfig
     versions: list[VersionAnswer]
     experiment: Experiment | None = None
+    shadow: ShadowAnswer | None = None
 
 
 class Span(msgspec.Struct, frozen=True, kw_only=True):

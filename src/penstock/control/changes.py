@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import math
 from datetime import datetime
-from typing import Annotated, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 from msgspec import Meta
 
 from penstock.assignment import Experiment
+from penstock.rollout.declared import Plan
+from penstock.rollout.plan import Reason, Stage
+from penstock.rollout.reading import Reading
 from penstock.routing import ModelOptions
 
 
@@ -126,7 +129,34 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True, tag="serving", omit_def
     after: dict[str, int] = {}
 
 
-Change: TypeAlias = Published | Moved | Removed | Configured | Weighed | Tried | Serving
+Step: TypeAlias = Literal["start", "advance", "hold", "go_on", "approve", "abort", "promote"]
+"""What happened: `go_on` ends a hold, a person's (`resume`) or one of its own."""
+
+
+class Rolled(msgspec.Struct, frozen=True, kw_only=True, tag="rolled", omit_defaults=True):
+    """A rollout began, went on, was held or ended; `why`, and the `readings` at that moment.
+
+    `stage` and `step` are those from now on. `plan`, `digest` and `champion` (that it is compared with) come with the
+    start. `canary_n` is how many requests the canary had when the step began. `accepted`: alarms that a person has
+    seen and let pass.
+    """
+
+    rollout: str
+    version: int
+    what: Step
+    stage: Stage
+    step: int = 0
+    is_by_hand: bool = False
+    why: tuple[Reason, ...] = ()
+    readings: tuple[Reading, ...] = ()
+    canary_n: int = 0
+    accepted: tuple[str, ...] = ()
+    plan: Plan | None = None
+    digest: str | None = None
+    champion: int | None = None
+
+
+Change: TypeAlias = Published | Moved | Removed | Configured | Weighed | Tried | Serving | Rolled
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
@@ -141,5 +171,5 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def kind(self) -> str:
-        """The change's name: `published`, `moved`, `removed`, `configured`, `weighed`, `tried` or `serving`."""
+        """The change's name: `published`, `moved`, `removed`, `configured`, `weighed`, `tried`, `serving`, `rolled`."""
         return str(type(self.change).__struct_config__.tag)

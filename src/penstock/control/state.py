@@ -17,11 +17,13 @@ from penstock.control.changes import (
     Moved,
     Published,
     Removed,
+    Rolled,
     Serving,
     Tried,
     Weighed,
     Who,
 )
+from penstock.control.rollouts import RolloutState, rolled
 from penstock.errors import Unknown
 from penstock.routing import CHAMPION, listed
 
@@ -47,7 +49,8 @@ class ModelState(msgspec.Struct, frozen=True):
 
     `moved` is the event that moved each alias last. `champions` is what `rollback` goes back along, the present one
     last; `recent` are the versions that were champion, the latest first. `serving` is, per machine, which version each
-    alias answers by. `revision` is that of the last change that somebody asked for: what machines try and serve does
+    alias answers by. `rollout` is the last one, `aborted` say of contents (by digest) which rollout of them was aborted
+    and why. `revision` is that of the last change that somebody asked for: what machines try and serve does
     not count, so that whoever insists on the revision that he read is not turned away by it.
     """
 
@@ -60,6 +63,8 @@ class ModelState(msgspec.Struct, frozen=True):
     config: ModelConfig = ModelConfig()
     experiment: Experiment | None = None
     serving: dict[str, dict[str, int]] = {}
+    rollout: RolloutState | None = None
+    aborted: dict[str, str] = {}
     revision: int = 0
 
     def version(self, number: int) -> VersionState:
@@ -190,6 +195,14 @@ def _serving(model: ModelState, event: Event, change: Serving) -> ModelState:
     return msgspec.structs.replace(model, serving=serving)
 
 
+def _rolled(model: ModelState, event: Event, change: Rolled) -> ModelState:
+    rollout = rolled(model.rollout, change, event.at, event.who)
+    aborted = {digest: why for digest, why in model.aborted.items() if digest != rollout.digest}
+    if rollout.status == "aborted":
+        aborted[rollout.digest] = f"rollout {rollout.id}: {'; '.join(one.text for one in change.why)}"
+    return msgspec.structs.replace(model, rollout=rollout, aborted=aborted)
+
+
 def _without_repeats(numbers: Iterable[int]) -> tuple[int, ...]:
     kept: list[int] = []
     for number in numbers:
@@ -206,4 +219,5 @@ _FOLDS: Final[Mapping[type, Callable[[ModelState, Event, Any], ModelState]]] = {
     Weighed: _weighed,
     Tried: _tried,
     Serving: _serving,
+    Rolled: _rolled,
 }

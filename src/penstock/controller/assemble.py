@@ -19,8 +19,11 @@ from penstock.control.repository import Repository
 from penstock.control.sql_store import SqlStore
 from penstock.controller.convergence import Convergence, Node
 from penstock.controller.local import LocalOperations
+from penstock.controller.rollouts import Rollouts
 from penstock.controller.sealing import Sealing
+from penstock.controller.shadows import Shadows
 from penstock.controller.shelf import Shelf
+from penstock.controller.stages import StagesHere
 from penstock.controller.upkeep import Upkeep
 from penstock.errors import SettingsError
 from penstock.routing import ModelOptions
@@ -39,6 +42,8 @@ class Plane(msgspec.Struct, frozen=True):
     store: SqlStore
     repository: Repository
     sealing: Sealing
+    rollouts: Rollouts
+    shadows: Shadows
 
 
 @contextlib.contextmanager
@@ -71,8 +76,17 @@ def control_plane(
         rule = KeepRule(last=models.keep_last, days=models.keep_days, loaded=models.kept)
         sealing = Sealing(home, settings.audit, Readers(home / "audit").has_passed)
         upkeep = Upkeep(control, store, repository, home=home, rule=rule, sealing=sealing)
-        operations = LocalOperations(control, convergence, upkeep, apply_s=settings.control.apply_s)
-        yield Plane(control, convergence, operations, store, repository, sealing)
+        rollouts = Rollouts(control, convergence, StagesHere(home), home=home, node=node.name)
+        shadows = Shadows(settings, control.state, shelf.where)
+        operations = LocalOperations(
+            control,
+            convergence,
+            upkeep,
+            apply_s=settings.control.apply_s,
+            known=rollouts.known,
+            shadow=shadows.answer,
+        )
+        yield Plane(control, convergence, operations, store, repository, sealing, rollouts, shadows)
 
 
 def misfit_of(name: str, options: ModelOptions, outputs: OutputSpec) -> str | None:

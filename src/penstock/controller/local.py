@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -16,11 +17,13 @@ from penstock.control.answers import (
     EraseAnswer,
     GarbageAnswer,
     HistoryAnswer,
+    Judged,
     ModelAnswer,
     MoveAnswer,
     PublishAnswer,
     RolloutAnswer,
     SealAnswer,
+    ShadowAnswer,
     VersionAnswer,
     WeighAnswer,
 )
@@ -32,18 +35,33 @@ from penstock.control.rollout_decisions import Verb
 from penstock.control.state import ModelState
 from penstock.controller.convergence import Convergence
 from penstock.controller.upkeep import Upkeep
-from penstock.errors import ControlError, MoveRefused
+from penstock.errors import ControlError, MoveRefused, Unknown
+from penstock.rollout.declared import Plan
+from penstock.rollout.plan import Action
 from penstock.routing import CHAMPION, listed
 
 
 class LocalOperations:
-    """`Operations` on the state and the repository themselves. Thread-safe."""
+    """`Operations` on the state and the repository themselves. Thread-safe. `known` says what is known now of the
+    rollout of a model, in the process that judges it; `shadow` what is known of a model's shadow on this machine.
+    """
 
-    def __init__(self, control: Control, convergence: Convergence, upkeep: Upkeep, *, apply_s: float) -> None:
+    def __init__(
+        self,
+        control: Control,
+        convergence: Convergence,
+        upkeep: Upkeep,
+        *,
+        apply_s: float,
+        known: Callable[[str], tuple[Judged, Action] | None] = lambda name: None,
+        shadow: Callable[[ModelState], ShadowAnswer | None] = lambda model: None,
+    ) -> None:
         self._control = control
         self._convergence = convergence
         self._upkeep = upkeep
         self._apply_s = apply_s
+        self._known = known
+        self._shadow = shadow
 
     def publish(self, bundle: Path, by: By, alias: str | None = None) -> PublishAnswer:
         """Make a bundle the next version of its model, and wait until it is served if it is to be."""
@@ -112,11 +130,11 @@ class LocalOperations:
     def models(self) -> list[ModelAnswer]:
         """All models, by name."""
         models = self._control.state().models
-        return [told(models[name]) for name in sorted(models)]
+        return [self._told(models[name]) for name in sorted(models)]
 
     def model(self, name: str) -> ModelAnswer:
         """One model."""
-        return told(self._control.state().model(name))
+        return self._told(self._control.state().model(name))
 
     def history(self, model: str, at: datetime | None = None) -> HistoryAnswer:
         """What happened to a model, and with `at` what it was then."""
@@ -199,6 +217,9 @@ class LocalOperations:
             waits_for=waits_for,
             overruled=list(change.overruled),
         )
+
+    def _told(self, model: ModelState) -> ModelAnswer:
+        return msgspec.structs.replace(told(model), shadow=self._shadow(model))
 
     def _waits_for(self, name: str, number: int | None, revision: int) -> list[str]:
         lagging = self._convergence.wait(revision, self._apply_s, {name})

@@ -13,6 +13,7 @@ from msgspec import Meta
 
 from penstock.assignment import Experiment
 from penstock.control.answers import ModelAnswer
+from penstock.rollout.declared import Plan
 
 BUNDLE_MEDIA: Final = "application/vnd.penstock.bundle"
 JSON_MEDIA: Final = "application/json"
@@ -48,6 +49,13 @@ class WeighBody(Why, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The experiment that the model is to have from now on, as a whole; null ends it. `spans` are not looked at."""
 
     experiment: Experiment | None
+
+
+class RolloutBody(Why, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The version that is to become champion step by step, and how; the plan has defaults for everything."""
+
+    version: Version
+    plan: Plan = Plan()
 
 
 class ApplyBody(Why, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -103,13 +103,13 @@ def govern(end: socket.socket, told: Govern) -> None:
         api = Api(plane, settings)
         converging = _started(plane.convergence.run)
         posts = couriers(settings, plane.store)
-        for work in (*watchers(settings, plane), *(courier.run for courier in posts), plane.sealing.run):
+        loops = (plane.sealing, plane.rollouts, plane.shadows)
+        for work in (*watchers(settings, plane), *(one.run for one in (*posts, *loops))):
             _started(work)
         channel.send(end, Governs(url))
         asyncio.run(attend(end, plane.convergence, api, listener))
-        for courier in posts:
-            courier.stop()
-        plane.sealing.stop()
+        for one in (*posts, *loops):
+            one.stop()
         converging.join(_END_S)
         plane.convergence.farewell()
 

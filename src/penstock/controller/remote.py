@@ -29,10 +29,12 @@ from penstock.control.answers import (
     ModelAnswer,
     MoveAnswer,
     PublishAnswer,
+    RolloutAnswer,
     SealAnswer,
     WeighAnswer,
 )
 from penstock.control.control import By
+from penstock.control.rollout_decisions import Verb
 from penstock.controller.failures import error_of
 from penstock.controller.messages import (
     BUNDLE_MEDIA,
@@ -44,10 +46,12 @@ from penstock.controller.messages import (
     ModelsAnswer,
     MoveBody,
     Removal,
+    RolloutBody,
     WeighBody,
     Why,
 )
 from penstock.errors import BundleRefused, ControlError
+from penstock.rollout.declared import Plan
 
 T = TypeVar("T")
 
@@ -107,6 +111,19 @@ class RemoteOperations:
         """Begin an experiment of a model, change the weights of its arms, or end it (None); wait as `move` does."""
         body = WeighBody(experiment=experiment, **_why(by))
         return self._change("PUT", _path(model, "experiment"), WeighAnswer, **_json(by, body))
+
+    def start_rollout(self, model: str, version: int, plan: Plan, by: By) -> RolloutAnswer:
+        """Begin a rollout of a version: replay, shadow, steps, champion, as far as the evidence lets it."""
+        body = RolloutBody(version=version, plan=plan, **_why(by))
+        return self._change("POST", _path(model, "rollout"), RolloutAnswer, **_json(by, body))
+
+    def rollout(self, model: str) -> RolloutAnswer:
+        """How the last rollout of a model stands."""
+        return self._look(_path(model, "rollout"), RolloutAnswer)
+
+    def tell_rollout(self, model: str, verb: Verb, by: By) -> RolloutAnswer:
+        """What a person says of the rollout that is under way; `by.reason` stands in the history."""
+        return self._change("POST", _path(model, "rollout", verb), RolloutAnswer, **_json(by, Why(**_why(by))))
 
     def remove(self, model: str, version: int, by: By) -> None:
         """Remove a version that nothing refers to."""

@@ -16,6 +16,7 @@ from penstock.audit.erase import Wanted
 from penstock.bundle.manifest import manifest_of
 from penstock.control.answers import PublishAnswer
 from penstock.control.control import By
+from penstock.control.rollout_decisions import Verb
 from penstock.controller.api.download import Downloads
 from penstock.controller.api.reading import Uploads, by_of, json_body, moment_of
 from penstock.controller.api.threads import Threads
@@ -31,6 +32,7 @@ from penstock.controller.messages import (
     ModelsAnswer,
     MoveBody,
     Removal,
+    RolloutBody,
     WeighBody,
     Why,
 )
@@ -120,6 +122,23 @@ class Endpoints:
         body = await json_body(request, WeighBody)
         by = by_of(request, body)
         return answered(await self._threads.change(partial(self._operations.weigh, name, body.experiment, by)))
+
+    async def start_rollout(self, request: Request, name: Model) -> Response:
+        """Begin a rollout of a version: what may be champion is replayed, shadowed, and given more and more of the
+        calls, as far as the evidence lets it. One at a time for each model.
+        """
+        body = await json_body(request, RolloutBody)
+        work = partial(self._operations.start_rollout, name, body.version, body.plan, by_of(request, body))
+        return answered(await self._threads.change(work))
+
+    async def rollout(self, name: Model) -> Response:
+        """How the last rollout of a model stands: its stage, its evidence, and what follows from it."""
+        return answered(await self._threads.look(partial(self._operations.rollout, name)))
+
+    async def tell_rollout(self, request: Request, name: Model, verb: Verb) -> Response:
+        """Hold, resume, approve, abort or promote the rollout that is under way; say why."""
+        by = by_of(request, await json_body(request, Why))
+        return answered(await self._threads.change(partial(self._operations.tell_rollout, name, verb, by)))
 
     async def remove(
         self, request: Request, name: Model, version: Number, *, reason: Text = None, force: Force = False

@@ -1,0 +1,166 @@
+"""From the audit log to the evidence of a rollout: each answered call of its experiment is an `Observation`, and, once
+it is mature, an `Outcome` with what came true of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from typing import Any, Final
+
+import msgspec
+
+from penstock.audit.feedback import KIND
+from penstock.audit.record import Record
+from penstock.rollout.evidence import Evidence
+from penstock.rollout.observation import ArmName, Observation, Outcome
+
+CANARY: Final = "canary"
+CHAMPION: Final = "champion"
+_BUCKETS: Final = 10_000
+_HMAC: Final = "hmac:"
+_LATE: Final = "deadline_exceeded"
+_NO_FAULT: Final = frozenset({_LATE, "overloaded"})
+"""Codes that say nothing against a version by themselves: the deadline has a guardrail of its own, and a full queue is
+the whole server's."""
+
+_MOST_WAITING: Final = 200_000
+
+
+class Waiting(msgspec.Struct, frozen=True):
+    """A request that is not mature yet: where it went, and its answer for the first row."""
+
+    outcome: Outcome
+    answer: Any
+    key: str | None = None
+
+
+class Observer(msgspec.Struct):
+    """Feeds `evidence` with the records of the experiment `rollout`. Saved with the reader's position, as JSON.
+
+    Without a delay for labels nothing waits. Above 200,000 requests that wait for their labels, every further one is
+    counted in `unwatched` and not looked at again. Not thread-safe.
+    """
+
+    rollout: str
+    evidence: Evidence
+    waiting: dict[str, Waiting] = {}
+    said: dict[str, tuple[float, Any]] = {}
+    unwatched: int = 0
+
+    def observe(self, records: Iterable[Record], worker: str) -> None:
+        """Records of one run of a worker, in their order."""
+        delay = self.evidence.watched.label_delay_s
+        for record in records:
+            if record.kind == KIND:
+                if delay is not None:
+                    self._hear(record)
+            elif record.experiment == self.rollout and record.arm in (CANARY, CHAMPION):
+                seen = observation_of(record, worker)
+                if seen is not None:
+                    self.evidence.observe(seen)
+                    if delay is not None:
+                        self._keep(record, seen)
+
+    def mature(self, now: float) -> None:
+        """Look at what came true of all requests that are old enough at `now`, in seconds since 1970."""
+        delay = self.evidence.watched.label_delay_s
+        if delay is None:
+            return
+        for request_id, each in list(self.waiting.items()):
+            if each.outcome.served_at + delay > now:
+                break  # they are in the order of their coming, but for a moment
+            del self.waiting[request_id]
+            said = self.said.pop(request_id, None) or (None if each.key is None else self.said.get(each.key))
+            self.evidence.observe_label(_outcome(each, said), now)
+
+    def _hear(self, record: Record) -> None:
+        if not isinstance(record.input, list) or not record.input or record.input[0].get("index", 0) != 0:
+            return
+        name = record.key or record.request_id
+        if name in self.waiting or record.key is not None:
+            self.said[name] = (record.at.timestamp(), record.input[0]["actual"])
+
+    def _keep(self, record: Record, seen: Observation) -> None:
+        if len(self.waiting) >= _MOST_WAITING:
+            self.unwatched += 1
+            return
+        outcome = Outcome(
+            arm=seen.arm,
+            weight=seen.weight,
+            champion_weight=seen.champion_weight,
+            key_hash=seen.key_hash,
+            placed_by=seen.placed_by,
+            served_at=record.at.timestamp(),
+        )
+        self.waiting[record.request_id] = Waiting(outcome, _first(record), record.key)
+
+
+def observation_of(record: Record, worker: str) -> Observation | None:
+    """What a record says of its arm; None where it says nothing: a refusal of what the caller sent."""
+    if record.kind == "refusal" and record.code != _LATE:
+        return None
+    weights = record.weights or {}
+    answer = _first(record)
+    arm: ArmName = "canary" if record.arm == CANARY else "champion"
+    is_covered = record.fallback is not None and record.fallback.code not in _NO_FAULT
+    return Observation(
+        arm=arm,
+        weight=weights.get(CANARY, 0) / _BUCKETS,
+        champion_weight=weights.get(CHAMPION, 0) / _BUCKETS,
+        key_hash=key_hash_of(record.key),
+        placed_by=record.placed_by or "hash",
+        at=record.at.timestamp() + record.total_ms / 1e3,
+        worker=worker,
+        is_error=is_covered or (record.kind == "failure" and record.code not in _NO_FAULT),
+        missed_deadline=record.code == _LATE,
+        batch_rows=record.batch_rows if record.kind == "prediction" and not record.fallback else 0,
+        run_ms=record.run_ms,
+        score=score_of(answer),
+        fallback=record.fallback is not None,
+    )
+
+
+def key_hash_of(key: str | None) -> int | None:
+    """63 bits of a hash of a recorded key that has nothing to do with the one that chose the bucket."""
+    if key is None:
+        return None
+    if key.startswith(_HMAC):
+        return int(key[len(_HMAC) : len(_HMAC) + 16], 16) >> 1
+    return int.from_bytes(hashlib.sha256(b"evidence|" + key.encode("utf-8", "surrogatepass")).digest()[:8]) >> 1
+
+
+def score_of(answer: Any) -> float | None:
+    """The one number of an answer: a value, or the probability of the last class."""
+    if not isinstance(answer, dict):
+        return None
+    probabilities = answer.get("probabilities")
+    found = list(probabilities.values())[-1] if probabilities else answer.get("value")
+    return float(found) if isinstance(found, int | float) else None
+
+
+def loss_of(answer: Any, actual: Any) -> float | None:
+    """How wrong an answer was: one minus the probability of what came true, 0 or 1 of a bare label, the absolute error
+    of a value; None where they cannot be compared.
+    """
+    if not isinstance(answer, dict):
+        return None
+    probabilities = answer.get("probabilities")
+    if probabilities:
+        text = actual if isinstance(actual, str) else msgspec.json.encode(actual).decode()
+        return 1.0 - float(probabilities[text]) if text in probabilities else None
+    value = answer.get("value")
+    if isinstance(value, int | float) and isinstance(actual, int | float):
+        return abs(float(value) - float(actual))
+    return None if answer.get("label") is None else float(answer["label"] != actual)
+
+
+def _first(record: Record) -> Any:
+    outputs = record.outputs
+    return outputs[0] if isinstance(outputs, list) and outputs else None
+
+
+def _outcome(each: Waiting, said: tuple[float, Any] | None) -> Outcome:
+    if said is None:
+        return each.outcome
+    return msgspec.structs.replace(each.outcome, labelled_at=said[0], loss=loss_of(each.answer, said[1]))

@@ -99,6 +99,12 @@ class Shelf:
             found = self._found.get(key)
             return None if found is None else found.path
 
+    def where(self, name: str, number: int) -> str | None:
+        """Where a version lies that is there; None where it is not."""
+        with self._lock:
+            found = self._found.get((name, number))
+            return None if found is None else found.path
+
     def has(self, name: str, number: int) -> bool:
         """Whether a version is there."""
         with self._lock:

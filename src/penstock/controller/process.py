@@ -19,7 +19,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 import uvicorn
@@ -40,6 +40,18 @@ from penstock.workers.channel import Apply, Failed, Govern, Governs, Leave, Stan
 _LOG = logging.getLogger("penstock")
 _LOCK_S: Final = 10.0
 _END_S: Final = 3.0
+
+
+class Part(Protocol):
+    """Work that goes on in a thread of its own."""
+
+    def run(self) -> None:
+        """Go on until `stop`."""
+        ...
+
+    def stop(self) -> None:
+        """End `run`."""
+        ...
 
 
 class Api(uvicorn.Server):
@@ -103,13 +115,13 @@ def govern(end: socket.socket, told: Govern) -> None:
         api = Api(plane, settings)
         converging = _started(plane.convergence.run)
         posts = couriers(settings, plane.store)
-        loops = (plane.sealing, plane.rollouts, plane.shadows)
-        for work in (*watchers(settings, plane), *(one.run for one in (*posts, *loops))):
+        parts: list[Part] = [*posts, plane.sealing, plane.rollouts, plane.shadows]
+        for work in (*watchers(settings, plane), *(part.run for part in parts)):
             _started(work)
         channel.send(end, Governs(url))
         asyncio.run(attend(end, plane.convergence, api, listener))
-        for one in (*posts, *loops):
-            one.stop()
+        for part in parts:
+            part.stop()
         converging.join(_END_S)
         plane.convergence.farewell()
 

@@ -211,7 +211,7 @@ def answer_of(home: Path, model: ModelState, running: tuple[str | None, int] | N
         return told
     return msgspec.structs.replace(
         told,
-        pairs=shown.paired.pairs,
+        pairs=shown.pairs,
         disagreement=shown.disagreement,
         errors=shown.errors,
         crashed=shown.crashed,

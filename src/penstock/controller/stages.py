@@ -49,9 +49,9 @@ class StagesHere:
         if state is None or state.of.champion != rollout.champion:
             return Findings()
         return Findings(
-            rows=state.paired.pairs + state.errors,
+            rows=state.pairs + state.errors,
             errors=state.errors,
-            flips=state.paired.flipped,
+            flips=state.flips,
             unscorable=state.unscorable,
         )
 

@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from penstock.jobs.answers import Layout, differences
-from penstock.jobs.distribution import Distribution, Spread, deciles, psi
+from penstock.jobs.distribution import MOST_EXACT, Distribution, Spread, deciles, psi
 from penstock.jobs.result import (
     MOVED_EDGES,
     Bins,
@@ -70,18 +70,28 @@ class ComparisonState(msgspec.Struct, frozen=True, kw_only=True):
 
 class Comparison:
     """Not thread-safe. `tolerance` is the relative difference up to which numbers count as equal (`unequal` counts the
-    others, and pairs of different labels); `largest` is how many differences are kept row by row.
+    others, and pairs of different labels); `largest` is how many differences are kept row by row, `most_exact` how many
+    numbers before they are counted in buckets.
     """
 
-    def __init__(self, state: ComparisonState | None = None, *, tolerance: float = 1e-12, largest: int = 20) -> None:
+    def __init__(
+        self,
+        state: ComparisonState | None = None,
+        *,
+        tolerance: float = 1e-12,
+        largest: int = 20,
+        most_exact: int = MOST_EXACT,
+    ) -> None:
         state = state if state is not None else ComparisonState()
         self._tolerance, self._most = tolerance, largest
         self._bitwise, self._unequal, self._unlike = state.bitwise, state.unequal, state.unlike
         self.pairs, self._run_ms = state.pairs, state.run_ms
-        self.tally = msgspec.convert(msgspec.to_builtins(state.tally), Tally)
+        self.tally = Tally()
+        self.tally.add(state.tally)
         self._flips = {row: dict(cells) for row, cells in state.flips.items()}
-        self._moved = Distribution(state.moved)
-        self._champion, self._candidate = Distribution(state.champion), Distribution(state.candidate)
+        self._moved, self._champion, self._candidate = (
+            Distribution(spread, most_exact=most_exact) for spread in (state.moved, state.champion, state.candidate)
+        )
         self._segments = {name: _Segment(one) for name, one in state.segments.items()}
         self._timed = {
             rows: (_timing(champion), _timing(candidate)) for rows, (champion, candidate) in state.timed.items()

@@ -20,7 +20,9 @@ from penstock.audit.position import Position
 from penstock.audit.readers import Readers
 from penstock.audit.record import Record
 from penstock.errors import ModelFailed, SchemaViolation
+from penstock.jobs.answers import joined
 from penstock.jobs.attempts import Attempt
+from penstock.jobs.comparison import Comparison
 from penstock.jobs.recorded import Seen
 from penstock.jobs.scoring import Pairs, Scoring
 from penstock.jobs.shadow_log import SHADOW_WORKER, ShadowLog, Written
@@ -33,10 +35,11 @@ from penstock.jobs.shadow_state import (
     stem_of,
     write_state,
 )
-from penstock.rollout.paired import Pair
+from penstock.jobs.taken import Tally
 from penstock.schema.prediction import Prediction
 
 CRASHED: Final = "shadow_crashed"
+_EXACT: Final = 4_096  # the state is written every few seconds
 _FLUSH_S: Final = 0.25
 _SAVE_S: Final = 2.0
 _READER_S: Final = 10.0
@@ -69,6 +72,8 @@ class Shadow:
         self.state = self._begun()
         self._known, self._known_until = self._written.after(self.state.written, of.model, of.version)
         self._reader = self._follower.reader(self.state.position)
+        self._comparison = Comparison(self.state.comparison, most_exact=_EXACT)
+        self._scored: list[Pairs] = []
         self._is_changed = True
         self._flushed_s = self._saved_s = self._told_s = 0.0
 
@@ -84,13 +89,15 @@ class Shadow:
         self._is_changed = True
         if self._known and batch.records[0].at.timestamp() > self._known_until + _PASSED_S:
             self._known.clear()  # retention took what the champion said of them
-        calls = [call for call in batch.records if self._is_asked(call)]
+        seen: list[Any] = batch.records  # what the scoring's `decode` made of them
+        calls = [call for call in seen if self._is_asked(call)]
         for group in runs_of(calls):
             if self._is_late(group[0]) and not any(call.request_id in self._known for call in group):
                 self._skip(sum(call.seq >= group[0].seq for call in batch.records))
                 break
             self._take(batch.run, group)
             self._flush_now_and_then()
+        self._count()
         self._state_lag(batch.records[-1].at)
         self._log.flush()
         self._save_now_and_then()
@@ -102,6 +109,8 @@ class Shadow:
             return  # until what an earlier life wrote is counted, its state stands
         self._log.flush()
         state = self.state
+        self._count()
+        state.comparison = self._comparison.state()
         state.position, state.written = self._reader.position, self._written.end()
         state.suspects = state.suspects.behind(state.position.marks)
         state.at = self._now()
@@ -158,7 +167,6 @@ class Shadow:
                 self._score(run, [call])
                 continue
             self.state.crashed += 1
-            self.state.paired.observe(Pair(failed=(False, True)))
             self.state.last_failure = f"its process died over call {call.request_id}"
             self._write(call, code=CRASHED)
 
@@ -166,20 +174,25 @@ class Shadow:
         self._attempt.begin(run, group[0].seq, group[-1].seq)
         pairs = self._scoring.score(group)
         self._attempt.end()
-        self._count(pairs)
+        self._scored.append(pairs)
+        self._time(group, pairs)
         ran = len(pairs) + len(pairs.failed)
         for call, outputs, code in said_by(pairs, predictions_of(pairs, self._scoring), group):
             self._write(call, code=code, outputs=outputs, batch_rows=ran, run_ms=pairs.run_ms)
 
-    def _count(self, pairs: Pairs) -> None:
-        state, ran = self.state, len(pairs) + len(pairs.failed)
-        state.tally.add(pairs.tally)
-        for fault in (*pairs.failed[-1:], *pairs.refused[-1:]):
-            state.last_failure = fault.why
-        for _ in (*pairs.failed, *pairs.refused):
-            state.paired.observe(Pair(failed=(False, True)))
-        for pair in paired(pairs, self._scoring, ran):
-            state.paired.observe(pair)
+    def _time(self, group: Sequence[Seen], pairs: Pairs) -> None:
+        """Set the time of a run beside the champion's, where it was of as many rows."""
+        if len(pairs) == group[0].batch_rows and not pairs.failed:
+            self._comparison.time(len(pairs), group[0].run_ms, pairs.run_ms)
+
+    def _count(self) -> None:
+        """Compare what was scored since the last time."""
+        if self._scored:
+            pairs = together(self._scored)
+            self._scored.clear()
+            self._comparison.add(pairs, self._scoring)
+            for fault in (*pairs.refused[-1:], *pairs.failed[-1:]):
+                self.state.last_failure = fault.why
 
     def _write(self, call: Seen, **said: Any) -> None:
         """A record of what would have been said to a call, unless an earlier life has written it."""
@@ -242,18 +255,24 @@ def runs_of(calls: Sequence[Seen]) -> Iterator[list[Seen]]:
         yield group
 
 
-def paired(pairs: Pairs, scoring: Scoring, ran: int) -> Iterator[Pair]:
-    """The pairs as the rollout's statistics take them; `ran` rows were in the run."""
-    layout = scoring.layout
-    champion, candidate = (layout.score_of(answers.numbers) for answers in (pairs.champion, pairs.candidate))
-    for place, call in enumerate(pairs.calls):
-        labels = scores = None
-        if layout.has_labels:
-            before, after = (layout.labels[answers.labels[place]] for answers in (pairs.champion, pairs.candidate))
-            labels = (before, after)
-        if champion is not None and candidate is not None:
-            scores = (float(champion[place]), float(candidate[place]))
-        yield Pair(labels=labels, scores=scores, batch_rows=(call.batch_rows, ran), run_ms=(call.run_ms, pairs.run_ms))
+def together(parts: Sequence[Pairs]) -> Pairs:
+    """The pairs of several runs as those of one, to be compared at once."""
+    tally = Tally()
+    for part in parts:
+        tally.add(part.tally)
+    return Pairs(
+        calls=[call for part in parts for call in part.calls],
+        places=[place for part in parts for place in part.places],
+        rows=[row for part in parts for row in part.rows],
+        champion=joined([part.champion for part in parts]),
+        candidate=joined([part.candidate for part in parts]),
+        outputs={},
+        segments=None,
+        refused=[fault for part in parts for fault in part.refused],
+        failed=[fault for part in parts for fault in part.failed],
+        tally=tally,
+        run_ms=sum(part.run_ms for part in parts),
+    )
 
 
 def predictions_of(pairs: Pairs, scoring: Scoring) -> list[Prediction]:

@@ -13,8 +13,7 @@ from penstock.audit.position import Position
 from penstock.durable import make_directory, write_whole
 from penstock.errors import SegmentError
 from penstock.jobs.attempts import Suspects
-from penstock.jobs.taken import Tally
-from penstock.rollout.paired import Paired
+from penstock.jobs.comparison import ComparisonState
 
 SHADOWS: Final = "shadows"
 _LONGEST: Final = 64
@@ -35,7 +34,7 @@ class ShadowState(msgspec.Struct, kw_only=True):
     whatever model and kind, which it passed unread because it was too far behind).
 
     `position` is how far in the workers' log; `written` how far in what shadows wrote: what is behind the one and the
-    other is in `paired`, once. `lag_records` and `lag_s` are as of `at`.
+    other is in `comparison`, once. `lag_records` and `lag_s` are as of `at`.
     """
 
     of: Shadowed
@@ -43,8 +42,7 @@ class ShadowState(msgspec.Struct, kw_only=True):
     at: datetime
     position: Position
     written: Position
-    paired: Paired = msgspec.field(default_factory=Paired)
-    tally: Tally = msgspec.field(default_factory=Tally)
+    comparison: ComparisonState = ComparisonState()
     suspects: Suspects = Suspects()
     crashed: int = 0
     skipped: int = 0
@@ -53,19 +51,30 @@ class ShadowState(msgspec.Struct, kw_only=True):
     lag_s: float = 0.0
 
     @property
+    def pairs(self) -> int:
+        """Rows that both have answered."""
+        return self.comparison.pairs
+
+    @property
     def errors(self) -> int:
-        """Rows and calls that the champion answered and the shadow did not."""
-        return self.tally.failed + self.tally.refused + self.crashed
+        """Rows that the champion answered and the shadow refused or failed on, and calls that killed its process."""
+        return self.comparison.tally.failed + self.comparison.tally.refused + self.crashed
+
+    @property
+    def flips(self) -> int:
+        """Pairs of different labels."""
+        return sum(n for row, cells in self.comparison.flips.items() for name, n in cells.items() if name != row)
 
     @property
     def disagreement(self) -> float | None:
         """The share of pairs with different labels; None without any that have one."""
-        return self.paired.flipped / self.paired.labelled if self.paired.labelled else None
+        return self.flips / self.pairs if self.comparison.flips else None
 
     @property
     def unscorable(self) -> int:
         """Rows that could not be scored: masked or missing fields, or nothing kept of them."""
-        return self.tally.lacking + self.tally.without_features + self.tally.without_answer
+        tally = self.comparison.tally
+        return tally.lacking + tally.without_features + tally.without_answer
 
 
 def stem_of(home: Path, model: str, version: int, ending: str) -> Path:

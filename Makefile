@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check lint types contract format bench bench-startup bench-swap bench-log bench-peers load soak exactness compression sizes clients schemathesis test-torch test-tensorflow soak-rows soak-kills soak-control soak-swaps clean
+.PHONY: demo test check lint types contract format bench bench-startup bench-swap bench-log bench-peers load soak exactness compression sizes clients schemathesis test-torch test-tensorflow soak-rows soak-kills soak-control soak-swaps soak-arms clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -29,6 +29,9 @@ soak-control: $(STAMP)   ## 500 random lives of a control plane on each database
 
 soak-swaps: $(STAMP)   ## 100 deploys and rollbacks under load, one a second; `make test` does 24 as fast as they go
 	PENSTOCK_TEST_SWAPS=100 PENSTOCK_TEST_SWAP_S=1 $(BIN)/python -m pytest tests/faults/test_swap.py -k deploys_and_rollbacks --durations=1
+
+soak-arms: $(STAMP)   ## 100,000 callers keep their arm of three, through a kill and changed weights; `make test` asks 2,000
+	PENSTOCK_TEST_KEYS=100000 $(BIN)/python -m pytest tests/faults/test_arms_kept.py --log-cli-level=INFO --durations=1
 
 # Half a gigabyte each, so in environments of their own; `make test` skips their tests.
 test-torch: .venv-torch/.installed   ## PyTorch modules and TorchScript

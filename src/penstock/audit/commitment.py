@@ -47,7 +47,7 @@ def erased(line: bytes) -> bytes | None:
     envelope, tail = parted(line)
     if tail is None:
         return line
-    if not is_blank(tail) and commitment_of(tail) != envelope[-_HEX_BYTES - 1 : -1]:
+    if commitment_of(tail) != envelope[-_HEX_BYTES - 1 : -1] and not is_blank(tail):
         return None
     return envelope + b"}\n"
 

@@ -99,6 +99,7 @@ class Scoring:
         taken = Taken(self._how)
         for call in seen:
             taken.add(call)
+        taken.finish()
         typed, plain = taken.typed, taken.plain
         calls, places, rows = typed.calls + plain.calls, typed.places + plain.places, typed.rows + plain.rows
         segments = typed.segments + plain.segments

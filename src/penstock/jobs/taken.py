@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -45,9 +45,9 @@ class Tally(msgspec.Struct, kw_only=True):
     without_answer: int = 0
     by_fallback: int = 0
     filtered: int = 0
-    masked: Counter[str] = msgspec.field(default_factory=Counter)
-    missing: Counter[str] = msgspec.field(default_factory=Counter)
-    versions: Counter[str] = msgspec.field(default_factory=Counter)
+    masked: dict[str, int] = {}
+    missing: dict[str, int] = {}
+    versions: dict[str, int] = {}
 
     @property
     def share(self) -> float | None:
@@ -59,8 +59,8 @@ class Tally(msgspec.Struct, kw_only=True):
         """Add the counts of another part."""
         for name in self.__struct_fields__:
             mine = getattr(self, name)
-            if isinstance(mine, Counter):
-                mine.update(getattr(other, name))
+            if isinstance(mine, dict):
+                count(mine, getattr(other, name))
             else:
                 setattr(self, name, mine + getattr(other, name))
 
@@ -76,6 +76,16 @@ class Rows(msgspec.Struct):
     answers: list[Any] = []
     segments: list[str] = []
 
+    def pick(self, kept: Sequence[int]) -> Rows:
+        """Some of them, in this order."""
+        return Rows(
+            [self.calls[place] for place in kept],
+            [self.places[place] for place in kept],
+            [self.rows[place] for place in kept],
+            [self.answers[place] for place in kept],
+            [self.segments[place] for place in kept] if self.segments else [],
+        )
+
 
 class Taking(msgspec.Struct, frozen=True, kw_only=True):
     """How rows are taken; the fields are those of `Scoring`."""
@@ -88,11 +98,12 @@ class Taking(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Taken:
-    """Rows of some calls, ready for a run: `typed` with their answers as structs, `plain` with answers as objects."""
+    """Rows of some calls on their way to a run. After `finish`, `typed` have their answers as structs, and `plain` as
+    objects; all of them are settled, and asked for.
+    """
 
     def __init__(self, how: Taking) -> None:
         self._how = how
-        self._is_simple = how.by is None and not how.where
         self.typed, self.plain = Rows(), Rows()
         self.refused: list[Fault] = []
         self.tally = Tally()
@@ -107,7 +118,8 @@ class Taken:
         if len(call.fallback):
             tally.by_fallback += call.rows
             return
-        tally.versions[str(call.version)] += call.rows
+        version = str(call.version)
+        tally.versions[version] = tally.versions.get(version, 0) + call.rows
         if isinstance(call, Line):
             if self._has_both(call, call.input, call.outputs):
                 self._typed(call, call.input or [], call.outputs or [])
@@ -117,6 +129,21 @@ class Taken:
             if self._has_both(call, given, record.outputs):
                 for place, (row, answer) in enumerate(zip(given, record.outputs, strict=True)):
                     self._plain(call, place, row, answer)
+
+    def finish(self) -> None:
+        """Settle the typed rows, all at once where none of them is refused; keep those that are asked for."""
+        typed, how = self.typed, self._how
+        try:
+            typed.rows = how.check.settle(typed.rows).rows
+        except msgspec.ValidationError:
+            self.typed = typed = self._settled(typed)
+        for name, wanted in how.where:
+            value = attrgetter(how.attributes[name])
+            kept = [place for place, row in enumerate(typed.rows) if _is_text(value(row), wanted)]
+            self.tally.filtered += len(typed.rows) - len(kept)
+            self.typed = typed = typed.pick(kept)
+        if how.by is not None and typed.rows:
+            typed.segments = [_text(value) for value in map(attrgetter(how.attributes[how.by]), typed.rows)]
 
     def _has_both(self, call: Seen, given: Any, answers: Any) -> bool:
         if not isinstance(given, list):
@@ -128,64 +155,57 @@ class Taken:
         return True
 
     def _typed(self, call: Seen, rows: list[Any], answers: list[Any]) -> None:
-        kept = self.typed
-        if self._is_simple and self._how.check.is_final:
-            count = len(rows)
-            kept.rows += rows
-            kept.answers += answers
-            kept.calls += (call,) * count
-            kept.places += range(count)
-            return
-        for place, (row, answer) in enumerate(zip(rows, answers, strict=True)):
+        kept, count = self.typed, len(rows)
+        kept.rows += rows
+        kept.answers += answers
+        kept.calls += (call,) * count
+        kept.places += range(count)
+
+    def _settled(self, rows: Rows) -> Rows:
+        """Row by row, without those that are refused."""
+        kept, settled = [], []
+        for place, row in enumerate(rows.rows):
             try:
-                [settled] = self._how.check.settle([row]).rows
+                settled += self._how.check.settle([row]).rows
+                kept.append(place)
             except msgspec.ValidationError as error:
-                self._refuse(call, place, str(error))
-                continue
-            if self._is_asked({name: getattr(settled, self._how.attributes[name]) for name in self._told_by()}):
-                self._keep(kept, call, place, settled)
-                kept.answers.append(answer)
+                self._refuse(rows.calls[place], rows.places[place], str(error))
+        found = rows.pick(kept)
+        found.rows = settled
+        return found
 
     def _plain(self, call: Seen, place: int, row: Any, answer: Any) -> None:
         found = fitted(row, self._how.check.schema)
         told = row if isinstance(row, dict) else found if isinstance(found, dict) else {}
-        if not self._is_asked({name: told.get(name) for name in self._told_by()}):
+        if not all(_is_text(told.get(name), wanted) for name, wanted in self._how.where):
+            self.tally.filtered += 1
             return
         if isinstance(found, Lacks):
             self.tally.lacking += 1
-            self.tally.masked.update(found.masked)
-            self.tally.missing.update(found.missing)
+            count(self.tally.masked, dict.fromkeys(found.masked, 1))
+            count(self.tally.missing, dict.fromkeys(found.missing, 1))
             return
         try:
-            [settled] = self._how.check.from_objects([found]).rows
+            self.plain.rows += self._how.check.from_objects([found]).rows
         except SchemaViolation as error:
             first = error.violations[0]
             self._refuse(call, place, f"Expected {first.expected} - at `{first.path.removeprefix('$[0].')}`")
             return
+        self.plain.calls.append(call)
+        self.plain.places.append(place)
+        self.plain.answers.append(answer if isinstance(answer, dict) else {})
         if self._how.by is not None:
             self.plain.segments.append(_text(told.get(self._how.by)))
-        self._keep(self.plain, call, place, settled)
-        self.plain.answers.append(answer if isinstance(answer, dict) else {})
-
-    def _keep(self, kept: Rows, call: Seen, place: int, row: Any) -> None:
-        kept.calls.append(call)
-        kept.places.append(place)
-        kept.rows.append(row)
-        if self._how.by is not None and kept is self.typed:
-            kept.segments.append(_text(getattr(row, self._how.attributes[self._how.by])))
 
     def _refuse(self, call: Seen, place: int, why: str) -> None:
         self.tally.refused += 1
         self.refused.append(Fault(call.request_id, place, why))
 
-    def _told_by(self) -> tuple[str, ...]:
-        return tuple(name for name, _ in self._how.where)
 
-    def _is_asked(self, values: Mapping[str, object]) -> bool:
-        if all(_is_text(values[name], wanted) for name, wanted in self._how.where):
-            return True
-        self.tally.filtered += 1
-        return False
+def count(counts: dict[str, int], more: Mapping[str, int]) -> None:
+    """Add `more` to `counts`."""
+    for name, times in more.items():
+        counts[name] = counts.get(name, 0) + times
 
 
 def _text(value: object) -> str:

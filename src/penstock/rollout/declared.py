@@ -41,7 +41,6 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     - `steps`: percent of the calls, rising; the last one is what is proven before the version becomes champion.
     - `step_s`: the least seconds of a step. `step_requests`: after as many canary requests in one step without proof
       it is inconclusive, and held.
-    - `key`: the field whose value keeps a caller in its arm, where calls come without a key.
     - `replay`, `shadow`: the stages before; null leaves one out.
     - `watch`: what is changed of the guardrails, and whether labels are evidence, too.
     - `has_approval` (`approve` in YAML): a person approves before the version becomes champion.
@@ -50,7 +49,6 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     steps: tuple[float, ...] = _STEPS
     step_s: Annotated[float, Meta(ge=0)] = 300.0
     step_requests: Annotated[int, Meta(ge=100)] = 50_000
-    key: str | None = None
     replay: ReplayOptions | None = ReplayOptions()
     shadow: ShadowOptions | None = ShadowOptions()
     watch: Watched = Watched()

@@ -82,7 +82,9 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """A replay's result, as it is kept. `is_exact_recipe`: the proof is bit for bit. `resumed`: it was interrupted."""
+    """A replay's result, as it is kept. `resumed`: it was interrupted. `unread`: records that were there at the start
+    and could not be read (retention took them meanwhile, or their write is broken: `penstock audit verify`).
+    """
 
     id: str
     question: Question
@@ -90,6 +92,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     began_at: datetime
     took_s: float
     resumed: bool
+    unread: int
     result: Result
 
     @property
@@ -155,19 +158,21 @@ class Replay:
         reader = self._follower.reader(self._state.position)
         pairs_before, read = self._comparison.pairs, self._state.read
         held: list[Seen] = []
-        held_rows = 0
+        held_rows = idle = 0
         is_done = False
         while not is_done:
-            batch = reader.read()
-            if batch is not None:
-                records = cast(list[Any], batch.records)  # what `decode` made
-                last = self._last_of(batch.run)
-                if records[-1].seq > last:
-                    records = [record for record in records if record.seq <= last]
-                read += len(records)
-                held += records
-                held_rows += sum([record.rows for record in records])
-            is_done = batch is None or self._is_behind(reader.position)
+            batch = reader.read() or reader.read()  # a second look passes a write that is broken for good
+            last = 0 if batch is None else _seq(self._state.end, batch.run)
+            records = [] if batch is None else cast(list[Any], batch.records)  # what `decode` made
+            if records and records[-1].seq > last:
+                records = [record for record in records if record.seq <= last]
+            read += len(records)
+            held += records
+            held_rows += sum([record.rows for record in records])
+            idle = 0 if records else idle + 1
+            # The run that is furthest back comes first, so what is gone meanwhile cannot hold this up for long.
+            is_lost = batch is None or idle > 2 * len(reader.position.marks) + 2
+            is_done = is_lost or not self._unread(reader.position)
             if held_rows < self._batch_rows and not is_done:
                 continue
             self._compare(held)
@@ -179,7 +184,7 @@ class Replay:
             done = self._comparison.pairs - pairs_before
             share = min(1.0, read / self._state.records) if self._state.records else 1.0
             tell(Progress(pairs=self._comparison.pairs, share=share, rows_s=done / max(now_s - began_s, 1e-9)))
-        return self._report(self._state.took_s + time.monotonic() - began_s)
+        return self._report(self._state.took_s + time.monotonic() - began_s, self._unread(reader.position))
 
     def _compare(self, records: list[Seen]) -> None:
         pairs = self._scoring.score(records)
@@ -212,14 +217,10 @@ class Replay:
             records=self._follower.lag(position).records,
         )
 
-    def _last_of(self, run: str) -> int:
-        mark = self._state.end.marks.get(run)
-        return 0 if mark is None else mark.seq
-
-    def _is_behind(self, position: Position) -> bool:
-        """Whether all that was there at the start is read; what is gone since is not waited for."""
-        left = [run for run, mark in self._state.end.marks.items() if _seq(position, run) < mark.seq]
-        return not left or all(run not in position.marks and run in self._state.position.marks for run in left)
+    def _unread(self, position: Position) -> int:
+        """How many of the records that were there at the start are not read."""
+        marks = self._state.end.marks.items()
+        return sum(max(0, mark.seq - max(_seq(position, run), _seq(self._state.position, run))) for run, mark in marks)
 
     def _save(self, position: Position, read: int, took_s: float) -> None:
         state = msgspec.structs.replace(
@@ -241,7 +242,7 @@ class Replay:
                 f"Expected how far an interrupted replay is in {self._path}, but: {error}. Begin --again"
             ) from error
 
-    def _report(self, took_s: float) -> Report:
+    def _report(self, took_s: float, unread: int) -> Report:
         state = self._state
         report = Report(
             id=f"{state.began_at:%Y%m%dT%H%M%S}-{self._question.id[:8]}",
@@ -250,6 +251,7 @@ class Replay:
             began_at=state.began_at,
             took_s=took_s,
             resumed=self.resumed_at is not None,
+            unread=unread,
             result=self._comparison.result(),
         )
         _write(report_path(self._home, report), msgspec.json.format(msgspec.json.encode(report)) + b"\n")

@@ -30,6 +30,7 @@ PenstockError
 │   └── RepositoryUnavailable   the bundles' store cannot be reached, or has no room
 ├── SchemaError                 a schema that contradicts itself
 ├── SegmentError                an audit segment that cannot be read or written
+├── JobFailed                   a job beside the traffic (a replay) that came to no end
 ├── QueryRefused                a question to the audit log that is not answered: no SELECT, too much, too long
 ├── SettingsError               a setting that does not exist or does not fit
 ├── ClientError                 what the Python client raises
@@ -277,6 +278,12 @@ class SegmentError(PenstockError):
     """An audit segment that cannot be read or written as it should."""
 
     code = "segment_error"
+
+
+class JobFailed(PenstockError):
+    """A job beside the traffic that came to no end; the message says why, and what to do."""
+
+    code = "job_failed"
 
 
 class QueryRefused(PenstockError):

@@ -7,11 +7,13 @@ report goes to `<home>/replays`.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import gc
 import hashlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, cast
@@ -102,6 +104,22 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         return result.pairs > 0 and not (result.identity.unequal or result.rows.refused or result.rows.failed)
 
 
+@contextlib.contextmanager
+def alone(home: Path, question: Question) -> Iterator[None]:
+    """Nobody else asks this question here while the block runs. Raises SegmentError if somebody does."""
+    path = home / JOBS / f"replay-{question.id}.lock"
+    make_directory(path.parent)
+    with path.open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise SegmentError(f"another process is replaying the same question ({path}): wait for it") from error
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
 class Replay:
     """One replay, on one thread. Not thread-safe.
 
@@ -148,6 +166,11 @@ class Replay:
             self._state.comparison, tolerance=0.0 if question.is_identical and is_of_trees(model) else NEAR
         )
         self._turn = 0
+
+    @property
+    def pairs(self) -> int:
+        """How many pairs there are so far."""
+        return self._comparison.pairs
 
     def run(self, tell: Callable[[Progress], None] = lambda progress: None, *, save_s: float = SAVE_S) -> Report:
         """Read and score all that is left, and keep the report. `tell` is called after each batch. Raises SegmentError

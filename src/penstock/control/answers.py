@@ -193,10 +193,21 @@ class EraseAnswer(msgspec.Struct, frozen=True, kw_only=True):
     busy: list[str] = []
 
 
+class Sample(msgspec.Struct, frozen=True, kw_only=True):
+    """The evidence at a moment (Unix seconds), for pictures: requests that count, and of each guardrail with events the
+    lower end, the middle and the upper end of its ratio; an end that is unbounded is 1e6.
+    """
+
+    at_s: float
+    canary_n: int
+    champion_n: int
+    ratios: dict[str, tuple[float, float, float]] = {}
+
+
 class Judged(msgspec.Struct, frozen=True, kw_only=True):
     """What the log says of a rollout at a moment: guardrails, differences of means, requests that count by arm,
     requests that were placed and do not, requests that wait for their labels (and that there was no room to wait for),
-    and how far behind the log this is.
+    and how far behind the log this is. `samples` are earlier moments, at most 120.
     """
 
     readings: tuple[Reading, ...] = ()
@@ -207,11 +218,12 @@ class Judged(msgspec.Struct, frozen=True, kw_only=True):
     waiting: int = 0
     unwatched: int = 0
     lag: Lag = Lag(0, 0.0)
+    samples: tuple[Sample, ...] = ()
 
 
 class RolloutAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """The last rollout of a model as the state has it; while it goes on, also what is known now and what follows from it
-    (`action`), by the controller that was asked. `waits_for` as in `MoveAnswer`.
+    """The last rollout of a model as the state has it; while it goes on, also what is known now and what follows
+    from it (`action`), by the controller that was asked. `waits_for` as in `MoveAnswer`.
     """
 
     model: str

@@ -1,6 +1,6 @@
 """A rollout as part of the state: what is known of it, how its events fold, and what each verdict changes. Pure.
 
-`rollout/plan.py` decides what comes next; here it becomes events: `Rolled`, with the weights and aliases that go with it.
+`rollout/plan.py` decides what comes next; `rollout_decisions.py` makes events of it.
 """
 
 from __future__ import annotations

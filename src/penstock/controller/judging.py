@@ -11,7 +11,7 @@ import msgspec
 
 from penstock.audit.follow import Follower, Reader
 from penstock.audit.position import Position
-from penstock.control.answers import Judged
+from penstock.control.answers import Judged, Sample
 from penstock.control.rollouts import RolloutState
 from penstock.durable import make_directory, write_whole
 from penstock.jobs.observing import Observer
@@ -21,6 +21,8 @@ from penstock.rollout.evidence import Evidence
 ROLLOUTS: Final = "rollouts"
 _SAVE_S: Final = 2.0
 _LOOK_S: Final = 0.5
+_MOST_SAMPLES: Final = 120
+_UNBOUNDED: Final = 1e6
 
 
 class Kept(msgspec.Struct):
@@ -28,6 +30,7 @@ class Kept(msgspec.Struct):
 
     position: Position
     observer: Observer
+    samples: list[Sample] = []
 
 
 class Judging:
@@ -46,7 +49,7 @@ class Judging:
         if kept is None:
             kept = Kept(follower.end(), Observer(rollout.id, Evidence.of(rollout.plan.watch)))
             self._write(kept)
-        self._observer = kept.observer
+        self._kept = kept
         self._reader: Reader = follower.reader(kept.position)
 
     def look(self) -> Judged:
@@ -56,27 +59,31 @@ class Judging:
             batch = self._reader.read()
             if batch is None:
                 break
-            self._observer.observe(batch.records, batch.run)
-        self._observer.mature(self._clock())
+            self._kept.observer.observe(batch.records, batch.run)
+        self._kept.observer.mature(self._clock())
         if time.monotonic() - self._saved_s > _SAVE_S:
             self.save()
         return self.judged()
 
     def judged(self) -> Judged:
         """What is known now."""
-        observer = self._observer
-        evidence = observer.evidence
-        canary_n, champion_n = totals(evidence.requests)
-        return Judged(
-            readings=evidence.readings(),
-            intervals=evidence.intervals(),
-            canary_n=canary_n,
-            champion_n=champion_n,
-            left_out=evidence.left_out,
-            waiting=len(observer.waiting),
-            unwatched=observer.unwatched,
-            lag=self._reader.lag(),
+        return msgspec.structs.replace(judged_of(self._kept), lag=self._reader.lag())
+
+    def _sample(self) -> None:
+        """Remember this moment for pictures; when there are too many, every second one goes."""
+        samples, judged = self._kept.samples, judged_of(self._kept)
+        if samples and samples[-1].canary_n + samples[-1].champion_n == judged.canary_n + judged.champion_n:
+            return
+        ratios = {
+            one.name: (one.lower, one.ratio, _UNBOUNDED if one.upper is None else one.upper)
+            for one in judged.readings
+            if one.ratio is not None and one.canary_events + one.champion_events
+        }
+        samples.append(
+            Sample(at_s=round(self._clock(), 1), canary_n=judged.canary_n, champion_n=judged.champion_n, ratios=ratios)
         )
+        if len(samples) > _MOST_SAMPLES:
+            del samples[1::2]
 
     @property
     def position(self) -> Position:
@@ -85,13 +92,32 @@ class Judging:
 
     def save(self) -> None:
         """Write evidence and position to the file, both at once. Raises OSError; the file is then as it was before."""
-        self._write(Kept(self._reader.position, self._observer))
+        self._kept.position = self._reader.position
+        self._sample()
+        self._write(self._kept)
 
     def _write(self, kept: Kept) -> None:
         make_directory(self._path.parent)
         draft = self._path.with_suffix(".partial")
         write_whole(self._path, msgspec.json.encode(kept), draft=draft, mode=0o600)
         self._saved_s = time.monotonic()
+
+
+def judged_of(kept: Kept) -> Judged:
+    """What is known by what is kept."""
+    observer = kept.observer
+    evidence = observer.evidence
+    canary_n, champion_n = totals(evidence.requests)
+    return Judged(
+        readings=evidence.readings(),
+        intervals=evidence.intervals(),
+        canary_n=canary_n,
+        champion_n=champion_n,
+        left_out=evidence.left_out,
+        waiting=len(observer.waiting),
+        unwatched=observer.unwatched,
+        samples=tuple(kept.samples),
+    )
 
 
 def path_of(home: Path, rollout: str) -> Path:

@@ -53,7 +53,7 @@ class LocalOperations:
         upkeep: Upkeep,
         *,
         apply_s: float,
-        known: Callable[[str], tuple[Judged, Action] | None] = lambda name: None,
+        known: Callable[[str], tuple[Judged, Action | None] | None] = lambda name: None,
         shadow: Callable[[ModelState], ShadowAnswer | None] = lambda model: None,
     ) -> None:
         self._control = control

@@ -1,5 +1,5 @@
-"""Carries rollouts out: looks at the evidence again and again, asks `rollout/plan.py` what comes next, and says it to the
-control plane. A thread of the controller; what it knows is in the state and in the evidence's file, so that it may die.
+"""Carries rollouts out: looks at the evidence again and again, asks `rollout/plan.py` what comes next, and says it to
+the control plane. A thread of the controller; what it knows is in the state and in the evidence's file: it may die.
 """
 
 from __future__ import annotations
@@ -16,13 +16,15 @@ from typing import Final, Protocol
 from penstock.audit.follow import Follower
 from penstock.audit.readers import Readers
 from penstock.control import rollout_decisions
-from penstock.control.answers import Judged
+from penstock.control.answers import Judged, RolloutAnswer
 from penstock.control.changes import Who
 from penstock.control.control import By, Control
+from penstock.control.rollout_page import page_of
 from penstock.control.rollouts import RolloutState
 from penstock.control.state import ModelState
 from penstock.controller.convergence import Convergence
-from penstock.controller.judging import Judging
+from penstock.controller.judging import Judging, judged_of, path_of, read_kept
+from penstock.durable import write_whole
 from penstock.errors import PenstockError
 from penstock.rollout.plan import Action, Findings, Reason, Snapshot, next_action
 from penstock.routing import CHAMPION
@@ -88,11 +90,18 @@ class Rollouts:
         """End `run`; evidence that is not saved is read again from the log."""
         self._ending.set()
 
-    def known(self, name: str) -> tuple[Judged, Action] | None:
-        """What is known of the rollout of a model, and what was decided last; None before the first look."""
+    def known(self, name: str) -> tuple[Judged, Action | None] | None:
+        """What is known of the rollout of a model, and what was decided last (None: it has ended, or nobody has looked
+        yet); None where nothing is known at all.
+        """
         rollout = self._control.state().model(name).rollout
+        if rollout is None:
+            return None
         found = self._last.get(name)
-        return None if rollout is None or found is None or found[0] != rollout.id else found[1:]
+        if found is not None and found[0] == rollout.id:
+            return found[1:]
+        kept = read_kept(path_of(self._home, rollout.id))
+        return None if kept is None else (judged_of(kept), None)
 
     def look(self) -> None:
         """One look at each rollout that is under way. Raises StateUnavailable, SegmentError, OSError."""
@@ -105,6 +114,7 @@ class Rollouts:
                 self._judge(name, model, rollout)
         for rollout_id in self._under_way.keys() - running:
             self._under_way.pop(rollout_id).save()
+            self._report(rollout_id)
             self._readers.forget(_READER + rollout_id)
         self._stages.tidy(running)
 
@@ -132,6 +142,16 @@ class Rollouts:
             self._convergence.wake()
             why = "; ".join(one.text for one in action.why)
             _LOG.info("rollout %s of %s %d: %s: %s", rollout.id, name, rollout.version, action.verdict, why)
+
+    def _report(self, rollout_id: str) -> None:
+        """Keep the report of a rollout that has ended beside its evidence."""
+        for name, model in self._control.state().models.items():
+            rollout, known = model.rollout, self.known(name)
+            if rollout is not None and rollout.id == rollout_id and known is not None:
+                answer = RolloutAnswer(model=name, rollout=rollout, judged=known[0])
+                text = page_of(answer, [event for event in self._control.events() if event.model == name])
+                path = path_of(self._home, rollout_id).with_suffix(".html")
+                write_whole(path, text.encode(), draft=path.with_suffix(".partial"))
 
     def _action(self, name: str, model: ModelState, rollout: RolloutState, judged: Judged) -> Action:
         now = model.aliases.get(CHAMPION)

@@ -24,7 +24,7 @@ _NICE: Final = 10
 
 
 class StagesHere:
-    """`Stages` on this machine. Used by one thread. A replay that is killed is begun again, and goes on where it was."""
+    """`Stages` on this machine, for one thread. A replay that is killed is begun again, and goes on where it was."""
 
     def __init__(self, home: Path) -> None:
         self._home = home

@@ -273,16 +273,23 @@ def _records(home: str | None, config: Path | None) -> Records:
 def _conditions(since: str | None, until: str | None, where: list[str] | None, **equal: Any) -> Conditions:
     from penstock.audit.conditions import Conditions
 
+    begin, end = moment_of(since, "--since"), moment_of(until, "--until")
+    return Conditions(since=begin, until=end, where=pairs_of(where), **equal)
+
+
+def pairs_of(where: list[str] | None) -> tuple[tuple[str, str], ...]:
+    """Fields and values of `--where`. Raises BadParameter."""
     pairs = []
     for pair in where or []:
         field, equals, value = pair.partition("=")
         if not equals:
             raise typer.BadParameter(f"expected FIELD=VALUE, got {pair!r}", param_hint="--where")
         pairs.append((field, value))
-    return Conditions(since=_moment(since, "--since"), until=_moment(until, "--until"), where=tuple(pairs), **equal)
+    return tuple(pairs)
 
 
-def _moment(text: str | None, option: str) -> datetime | None:
+def moment_of(text: str | None, option: str) -> datetime | None:
+    """The moment that an option names. Raises BadParameter."""
     try:
         return None if text is None else moment(text, datetime.now(UTC))
     except ValueError as error:

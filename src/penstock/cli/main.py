@@ -15,6 +15,7 @@ from penstock.cli.feedback import feedback
 from penstock.cli.imports import import_model
 from penstock.cli.models import history, model, models
 from penstock.cli.predict import predict
+from penstock.cli.replay import replay
 from penstock.cli.rollout import app as rollout
 from penstock.cli.screen import fail
 from penstock.cli.serve import serve
@@ -52,6 +53,7 @@ app.command("gc", rich_help_panel=_VERSIONS)(gc)
 app.command("backup", rich_help_panel=_VERSIONS)(backup)
 app.command("restore", rich_help_panel=_VERSIONS)(restore)
 audit.command("training-set")(training_set)
+audit.command("replay")(replay)
 app.add_typer(audit, name="audit")
 app.add_typer(rollout, name="rollout", rich_help_panel=_VERSIONS)
 app.command("predict")(predict)

@@ -112,8 +112,11 @@ def alone(home: Path, question: Question) -> Iterator[None]:
     with path.open("ab") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise SegmentError(f"another process is replaying the same question ({path}): wait for it") from error
+            is_ours = os.fstat(file.fileno()).st_ino == path.stat().st_ino  # else it was another's, and is gone
+        except OSError:
+            is_ours = False
+        if not is_ours:
+            raise SegmentError(f"Expected to replay this alone, but another process does so ({path}): wait for it")
         try:
             yield
         finally:

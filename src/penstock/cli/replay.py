@@ -1,0 +1,175 @@
+"""`audit replay`: recorded calls, scored again by another version or as a proof by the same one."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+import typer
+
+from penstock.cli.asking import Config, Home, Json, Name
+from penstock.cli.audit import moment_of, pairs_of
+from penstock.cli.screen import console, print_json, print_table, say
+from penstock.cli.times import shown
+
+if TYPE_CHECKING:
+    from penstock.controller.replay import Going, Resumes, Task
+    from penstock.jobs.replay import Report
+    from penstock.settings import Settings
+
+_TOLD_S = 2.0
+
+
+def replay(
+    *,
+    name: Name,
+    on: Annotated[
+        str, typer.Option("--on", metavar="VERSION", help="A number, an alias, `latest`, a digest, or a bundle's path.")
+    ],
+    since: Annotated[str | None, typer.Option(help='From when on: 7d, "2h ago", 2026-11-20. [default: all]')] = None,
+    until: Annotated[str | None, typer.Option(help="Up to when, not included. [default: now]")] = None,
+    where: Annotated[
+        list[str] | None, typer.Option(metavar="FIELD=VALUE", help="Only rows with this value; may be repeated.")
+    ] = None,
+    by: Annotated[str | None, typer.Option(metavar="FIELD", help="Tell rows apart by this feature.")] = None,
+    whole: Annotated[
+        bool, typer.Option("--whole", help="From what was sent, through the version's own defaults and mappings.")
+    ] = False,
+    expect_identical: Annotated[
+        bool,
+        typer.Option(
+            "--expect-identical", help="Only what this very content had answered; exit 1 unless it answers the same."
+        ),
+    ] = False,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Also a page of its own, with pictures.")] = None,
+    batch_rows: Annotated[int, typer.Option(min=1, max=100_000, help="Rows of one run.")] = 1000,
+    again: Annotated[
+        bool, typer.Option("--again/--resume", help="Begin anew, or go on with what was interrupted.")
+    ] = False,
+    home: Home = None,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Score what was recorded with another version, and compare: flips, |Δ|, refusals, failures, time.
+
+    Examples: `penstock audit replay churn --on candidate --since 7d --by region --html churn.html`;
+    `penstock audit replay churn --on champion --expect-identical`
+    """
+    from penstock.controller.replay import replayed
+    from penstock.jobs.page import page_of
+    from penstock.jobs.replay import Question, report_path
+    from penstock.settings import from_environment
+
+    settings = from_environment(flags={} if home is None else {"home": home}, file=config).settings
+    place = Path(settings.home)
+    if not (place / "audit").is_dir():
+        raise FileNotFoundError(f"{place / 'audit'}: there is no audit log in this home")
+    moments = (moment_of(since, "--since"), moment_of(until, "--until"))
+    task = _task(settings, name, on, batch_rows=batch_rows)
+    question = Question(
+        model=name,
+        version=task.question.version,
+        digest=task.question.digest,
+        since=since,
+        until=until,
+        where=pairs_of(where),
+        by=by,
+        is_whole=whole,
+        is_identical=expect_identical,
+    )
+    report = replayed(msgspec.structs.replace(task, question=question, moments=moments, again=again), _teller())
+    if html is not None:
+        html.write_text(page_of(report), encoding="utf-8")
+    if json:
+        print_json(report)
+    else:
+        _print(report)
+        say(f"kept in {report_path(place, report)}" + (f", shown in {html}" if html is not None else ""))
+    if expect_identical and not report.is_identical:
+        raise typer.Exit(1)
+
+
+def _task(settings: Settings, name: str, on: str, *, batch_rows: int) -> Task:
+    """The bundle that is meant: of the repository, or a path."""
+    from penstock.bundle.manifest import manifest_of
+    from penstock.controller.replay import Task
+    from penstock.controller.versions import find_version
+    from penstock.jobs.replay import Question
+
+    path = Path(on)
+    if path.suffix == ".penstock" or "/" in on:
+        digest = manifest_of(path).content_digest
+        question = Question(model=name, version=0, digest=digest)
+        return Task(question=question, path=str(path.absolute()), settings=settings, batch_rows=batch_rows)
+    found = find_version(settings, name, on)
+    return Task(
+        question=Question(model=name, version=found.number, digest=found.digest),
+        path=str(found.path),
+        settings=settings,
+        decision=found.decision,
+        batch_rows=batch_rows,
+    )
+
+
+def _teller() -> Callable[[Resumes | Going], None]:
+    """Says on stderr how it goes, every two seconds."""
+    from penstock.controller.replay import Resumes
+
+    told_s = time.monotonic()
+
+    def tell(told: Resumes | Going) -> None:
+        nonlocal told_s
+        if isinstance(told, Resumes):
+            line = (
+                f"goes on with the replay begun {shown(told.began_at)}: {told.pairs:,} rows are scored (--again: anew)"
+            )
+        elif time.monotonic() - told_s < _TOLD_S:
+            return
+        else:
+            how = told.progress
+            line = f"{how.share:.0%} of the records, {how.pairs:,} rows, {how.rows_s:,.0f} rows/s"
+            told_s = time.monotonic()
+        sys.stderr.write(line + "\n")
+        sys.stderr.flush()
+
+    return tell
+
+
+def _print(report: Report) -> None:
+    from penstock.jobs import page
+
+    result = report.result
+    print_table("", [*page.about(report), *page.rows(result)], columns=["", ""])
+    if report.question.is_identical:
+        print_table("\nThe same content", page.identity(report), columns=["", ""])
+        _print_rows("\nThe first rows that differ", [page.different(one) for one in result.identity.first])
+    if result.labels:
+        cells = [(name, *row) for name, row in zip(result.labels, result.matrix, strict=True)]
+        print_table("\nDecisions: the champion's down, this version's across", cells, columns=["", *result.labels])
+        console().print(f"{result.flips:,} flips ({result.disagreement or 0:.3%})")
+    if result.moved is not None:
+        moved = msgspec.structs.asdict(result.moved)
+        names = ["mean", "p50", "p90", "p95", "p99", "p999", "most"]
+        print_table("\n|Δ| of the score", [[f"{moved[name]:.6g}" for name in names]], columns=names)
+    if result.scores is not None:
+        console().print(f"PSI of the scores: {result.scores.psi:.4f}")
+    if result.latency:
+        print_table("\nTime of a row, µs", page.latency(result), columns=page.LATENCY)
+    if result.segments:
+        print_table(f"\nBy {report.question.by}", page.segments(result), columns=page.SEGMENTS)
+    for title, reasons in (("Refusals", result.refusals), ("Failures", result.failures)):
+        if reasons:
+            print_table(f"\n{title}", reasons.items(), columns=["why", "rows"])
+    if not report.question.is_identical:
+        _print_rows("\nLargest differences", [page.different(one) for one in result.largest[:10]])
+
+
+def _print_rows(title: str, rows: list[list[object]]) -> None:
+    from penstock.jobs import page
+
+    if rows:
+        print_table(title, rows, columns=page.LARGEST)

@@ -99,7 +99,10 @@ def test_differences_are_told() -> None:
             "models: {churn: {fallback: {kind: constant, prediction: {lable: x}}}}",
             "fallback.prediction: unknown key `labl",
         ),
-        ("models: {churn: {zzz: 1}}", "unknown key `zzz`: there is aliases, decision, fallback, lazy, limits, rules"),
+        (
+            "models: {churn: {zzz: 1}}",
+            "unknown key `zzz`: there is aliases, decision, fallback, key, lazy, limits, rules",
+        ),
         ("models: {churn: {aliases: {champion: 0}}}", "models.churn: Expected `int` >= 1"),
         ("models: {churn: {aliases: {champion: 1.5}}}", "models.churn: Expected `int | str | null`, got `float`"),
         ("models: {churn: {lazy: yes}}", "models.churn: Expected `bool`, got `str` - at `$.lazy`"),

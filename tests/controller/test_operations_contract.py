@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from loads import wait_for
+from penstock.assignment import Arm, Experiment, settled
 from penstock.control.control import By
 from penstock.controller.api import api_of
 from penstock.controller.operations import Operations
@@ -104,6 +105,26 @@ def test_what_is_known(filled: Operations) -> None:
     assert {} == filled.history("iris", told.events[0].at.replace(year=2020)).aliases_at
     assert {"champion": 2, "candidate": 2} == filled.history("iris", last.at).aliases_at
     assert 1 == filled.history("iris", last.at - (last.at - told.events[1].at) / 2).aliases_at["champion"]
+
+
+def test_weigh(filled: Operations) -> None:
+    """An experiment begins, is weighed anew and ends; what was, what is and the arms' buckets are told."""
+    begun = filled.weigh("iris", experiment(500), because("to see"))
+    assert (None, settled(experiment(500)), True) == (begun.before, begun.after, begun.is_changed)
+    assert "no server runs here" in begun.waits_for[0]
+    raised = filled.weigh("iris", experiment(700), ANA)
+    assert (begun.after, settled(experiment(700))) == (raised.before, raised.after)
+    assert raised.after == filled.model("iris").experiment
+    assert not filled.weigh("iris", experiment(700), ANA).is_changed
+    assert None is filled.weigh("iris", None, ANA).after
+    assert ["weighed"] * 3 == [event.kind for event in filled.history("iris").events][-3:]
+    with pytest.raises(Unknown, match="no version 9 of 'iris'"):
+        filled.weigh("iris", Experiment(id="x", arms=(Arm(name="a", version=9),)), ANA)
+
+
+def experiment(weight: int) -> Experiment:
+    """One arm beside the champion."""
+    return Experiment(id="fees", arms=(Arm(name="blue", version=2, weight=weight),))
 
 
 def test_apply(filled: Operations) -> None:

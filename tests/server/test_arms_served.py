@@ -133,9 +133,9 @@ def test_a_key_gets_its_arm_wherever_it_stands(server: Threaded, client: httpx.C
             body, call = infer.with_call(
                 grpc_body("churn", [CHURN_ROW]), metadata=[("x-penstock-key", key)], timeout=30
             )
-            told = dict(call.trailing_metadata())
+            trailing = dict(call.trailing_metadata())
             expected = assign(split, key)
-            assert (expected.arm, "fees") == (told["x-penstock-arm"], told["x-penstock-experiment"])
+            assert (expected.arm, "fees") == (trailing["x-penstock-arm"], trailing["x-penstock-experiment"])
             assert str(expected.version) == message("ModelInferResponse").FromString(body).model_version
 
 

@@ -18,9 +18,9 @@ WORST_DIFFERENCE: Final = 0.005
 LEAST_REQUESTS: Final = 500
 """No proof rests on fewer canary requests than this: the champion's alone say nothing of the canary."""
 
-_BETS: Final = (0.999, 0.7, 0.4, 0.2, 0.1, 0.05)
-_SHARES_OF_BETS: Final = (0.75, 0.05, 0.05, 0.05, 0.05, 0.05)
-_SHARE_OF_RATIO: Final = 0.05
+BETS: Final = (0.97, 0.6, 0.35, 0.2, 0.1, 0.05)
+SHARES_OF_BETS: Final = (0.75, 0.05, 0.05, 0.05, 0.05, 0.05)
+SHARE_OF_RATIO: Final = 0.05
 _NEVER: Final = 10_000_000
 
 
@@ -43,13 +43,13 @@ def proof_of(requests: Tally, events: Tally, counted: Tally) -> Proof:
     at least 0.5 points", so that the chance to prove a canary that is worse *both* ways is at most 5 % at any time.
     """
     capitals = log_capitals(requests, events)
-    parts = [log_mean(capitals, _SHARES_OF_BETS), log_e_below(counted, WORST_RATIO)]
-    joint = log_mean(parts, (1 - _SHARE_OF_RATIO, _SHARE_OF_RATIO))
+    of_ratio = log_e_below(counted, WORST_RATIO)
+    joint = log_mean([log_mean(capitals, SHARES_OF_BETS), of_ratio], (1 - SHARE_OF_RATIO, SHARE_OF_RATIO))
     short = max(0, LEAST_REQUESTS - totals(requests)[0])
     if joint >= log(PROOF_LIMIT):
         return Proof(joint, short)
-    needed = _needed(requests, events, capitals)
-    return Proof(joint, None if needed is None else max(needed, short))
+    needed = min(_by_difference(requests, events, capitals), _by_ratio(requests, of_ratio))
+    return Proof(joint, max(needed, short) if needed < _NEVER else None)
 
 
 def log_capitals(requests: Tally, events: Tally) -> list[float]:
@@ -60,7 +60,7 @@ def log_capitals(requests: Tally, events: Tally) -> list[float]:
     1 + f·(0.005 - x)/(1/w - 0.005), which stays above 1-f. Source: Waudby-Smith and Ramdas 2024, "Estimating means of
     bounded random variables by betting", with the weighting of their section on A/B tests.
     """
-    return [_log_capital(requests, events, bet) for bet in _BETS]
+    return [_log_capital(requests, events, bet) for bet in BETS]
 
 
 def _log_capital(requests: Tally, events: Tally, bet: float) -> float:
@@ -83,29 +83,34 @@ def _steps(share: int, bet: float) -> tuple[float, float, float]:
     )
 
 
-def _needed(requests: Tally, events: Tally, capitals: list[float]) -> int | None:
+def _by_ratio(requests: Tally, of_ratio: float) -> int:
+    """Canary requests until the ratio alone proves it, if its evidence grows as it did so far."""
+    missing = log(PROOF_LIMIT / SHARE_OF_RATIO) - of_ratio
+    return max(1, ceil(missing / of_ratio * totals(requests)[0])) if of_ratio > 0 else _NEVER
+
+
+def _by_difference(requests: Tally, events: Tally, capitals: list[float]) -> int:
     """Canary requests until the first bet alone proves it, at the rates so far and the share of the last step."""
     (canary, champion), (bad, good) = totals(requests), totals(events)
     share = next(reversed(requests), MILLION // 10)
     weight = share / MILLION
     rates = bad / max(canary, 1), good / max(champion, 1)
     waits = []
-    for bet, part, capital in zip(_BETS, _SHARES_OF_BETS, capitals, strict=True):
+    for bet, part, capital in zip(BETS, SHARES_OF_BETS, capitals, strict=True):
         quiet, down, up = _steps(share, bet)
         events_each = rates[0] * weight, rates[1] * (1 - weight)
         gain = quiet * (1 - sum(events_each)) + down * events_each[0] + up * events_each[1]
-        missing = log(PROOF_LIMIT / (part * (1 - _SHARE_OF_RATIO))) - capital
+        missing = log(PROOF_LIMIT / (part * (1 - SHARE_OF_RATIO))) - capital
         if gain > 0:
             waits.append(max(1, ceil(missing / gain * weight)))
-    soonest = min(waits, default=_NEVER)
-    return soonest if soonest < _NEVER else None
+    return min(waits, default=_NEVER)
 
 
 def excluded_rate(requests: int, events: int, alpha: float = PROOF_ALPHA) -> float:
     """The lowest rate of the event that this many requests of one arm exclude at `alpha`, at any time; 1 for none.
 
-    Without an event, 300 requests exclude 1 % and 600 exclude 0.5 %. The likelihood ratio of a mixture of small rates
-    against the rate, as in `log_capitals`.
+    Without an event, 340 requests exclude 1 % and 680 exclude 0.5 %; 300 and 600 would, of somebody who bets all on it
+    that there will never be one. Bets as in `log_capitals`.
     """
     low, high = 0.0, 1.0
     for _ in range(40):
@@ -116,5 +121,5 @@ def excluded_rate(requests: int, events: int, alpha: float = PROOF_ALPHA) -> flo
 
 
 def _capital(rate: float, requests: int, events: int) -> float:
-    quiet = [log1p(bet * rate / (1 - rate)) * (requests - events) + log1p(-bet) * events for bet in _BETS]
-    return exp(min(log_mean(quiet, _SHARES_OF_BETS), 50.0))
+    quiet = [log1p(bet * rate / (1 - rate)) * (requests - events) + log1p(-bet) * events for bet in BETS]
+    return exp(min(log_mean(quiet, SHARES_OF_BETS), 50.0))

@@ -10,7 +10,7 @@ from typing import Final
 from penstock.rollout.counts import MILLION, Tally
 
 MISMATCH_ALPHA: Final = 0.001
-_CONCENTRATION: Final = 1_000.0
+CONCENTRATION: Final = 1_000.0
 
 
 def log_mismatch(first_requests: Tally) -> float:
@@ -23,7 +23,7 @@ def log_mismatch(first_requests: Tally) -> float:
 
 
 def _at(weight: float, canary: int, champion: int) -> float:
-    own, others = _CONCENTRATION * weight, _CONCENTRATION * (1 - weight)
+    own, others = CONCENTRATION * weight, CONCENTRATION * (1 - weight)
     mixed = _log_beta(own + canary, others + champion) - _log_beta(own, others)
     return mixed - canary * log(weight) - champion * log(1 - weight)
 

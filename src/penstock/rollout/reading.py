@@ -9,7 +9,7 @@ import msgspec
 
 from penstock.rollout.counts import Tally, bounded_exp, log_e, mirrored, ratio_interval, totals
 from penstock.rollout.guardrails import ALPHA_OF, Guardrail, Kind, limit_of
-from penstock.rollout.non_inferior import PROOF_LIMIT, Proof, proof_of
+from penstock.rollout.non_inferior import PROOF_LIMIT, Proof, excluded_rate, proof_of
 from penstock.rollout.ratio import MISMATCH_ALPHA, log_mismatch
 
 SAMPLE_RATIO: Final = "sample_ratio"
@@ -27,6 +27,7 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
       at 95 %, for this guardrail alone; `upper` None: unbounded.
     - `canary_n`, `champion_n`: requests (for `slow`, looks; for labels, mature requests); `*_events`: how many of them
       had the event. `counted_events`: those that E rests on, one a caller.
+    - `canary_at_most`: the canary's own rate is below this, at any time at 95 %; 1 while nothing is excluded.
     - `proof` against `proof_limit`: the evidence that a hard one is not inferior; `needed`: canary requests until then
       at the present rates, 0 when proven, None where the present rates lead nowhere or none is asked.
     - `state`: "alarm"; "proven" (hard: not inferior); "open" (hard: not yet; soft: nothing seen yet); "ok" (soft: no
@@ -46,6 +47,7 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     champion_n: int
     champion_events: int
     counted_events: int
+    canary_at_most: float
     proof: float
     proof_limit: float
     needed: int | None
@@ -78,6 +80,7 @@ def reading_of(guardrail: Guardrail, watched: Sequence[Guardrail], requests: Tal
         champion_n=champion_n,
         champion_events=champion_events,
         counted_events=sum(totals(counted)),
+        canary_at_most=excluded_rate(canary_n, canary_events),
         proof=0.0 if proof is None else bounded_exp(proof.log_e),
         proof_limit=PROOF_LIMIT,
         needed=None if proof is None else proof.needed,
@@ -110,6 +113,7 @@ def sample_ratio_reading(first_requests: Tally) -> Reading:
         champion_n=champion,
         champion_events=champion,
         counted_events=canary + champion,
+        canary_at_most=1.0,
         proof=0.0,
         proof_limit=PROOF_LIMIT,
         needed=None,

@@ -23,7 +23,7 @@ class Sketch(msgspec.Struct):
 
     def observe(self, value: float) -> None:
         """Add a number; nothing up to 1e-9 is told apart from 0."""
-        place = min(max(ceil(log(value) / _STEP), _LEAST), _MOST) if value > 0 else _LEAST
+        place = min(max(ceil(log(min(value, 1e9)) / _STEP), _LEAST), _MOST) if value > 0 else _LEAST
         self.bins[place] = self.bins.get(place, 0) + 1
         self.n += 1
 

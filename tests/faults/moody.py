@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import Any
 
@@ -19,6 +20,7 @@ ROW_TOO_MANY = -1005.0
 MOODS = {"raises": RAISES, "nan": NAN, "a row too few": ROW_TOO_FEW, "a row too many": ROW_TOO_MANY}
 HANGS_S = 3.0
 NEVER_ENDS = -1006.0
+ABORTS = -1007.0
 FACTORS = (1.0, 2.0, 3.0)
 """By which versions 1, 2 and 3 of a model multiply."""
 
@@ -63,6 +65,8 @@ class Moody(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lear
             raise RuntimeError("I will not")
         if HANGS in values:
             time.sleep(HANGS_S)
+        if ABORTS in values:
+            os.abort()
         if NEVER_ENDS in values:
             time.sleep(3600.0)
         values[values == NAN] = np.nan

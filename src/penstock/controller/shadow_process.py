@@ -36,6 +36,7 @@ from penstock.logs import set_up_logs
 from penstock.routing import Decision
 from penstock.settings import Settings
 
+_LOW: Final = 10
 _LOWEST: Final = 19
 _LEAST_PAUSE_S: Final = 0.05
 _LONGEST_PAUSE_S: Final = 0.5
@@ -88,12 +89,13 @@ def _sealed_lines(audit: Path, entry: SealedSegment, after: int) -> Iterator[tup
     return found
 
 
-def _give_way() -> None:
+def _give_way(is_idle: bool) -> None:
     """Let everything else go first, and be the first to go where memory is short."""
-    os.nice(_LOWEST)
+    os.setpriority(os.PRIO_PROCESS, 0, max(_LOWEST if is_idle else _LOW, os.getpriority(os.PRIO_PROCESS, 0)))
     if sys.platform == "linux":
-        with contextlib.suppress(OSError):
-            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+        if is_idle:
+            with contextlib.suppress(OSError):
+                os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
         with contextlib.suppress(OSError):
             Path("/proc/self/oom_score_adj").write_text("1000")
         ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGKILL)
@@ -108,8 +110,8 @@ def _end_with_input() -> None:
 def main() -> None:
     """Shadow as the line on standard input says. Exits 1, having said why, when it cannot."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # it reaches the whole group; who started this ends it
-    _give_way()
     task = msgspec.json.decode(sys.stdin.buffer.readline(), type=Task)
+    _give_way(task.settings.shadow.priority == "idle")
     answer = os.dup(1)
     os.dup2(2, 1)  # what libraries print is no reason
     threading.Thread(target=_end_with_input, daemon=True).start()

@@ -164,10 +164,10 @@ class Shadows:
         self._told = ""
 
     def _register(self, of: Shadowed) -> None:
-        """From now on the log waits for it: it begins with what comes next, while its bundle is still being tried."""
+        """From now on the log waits for it, which begins with the alias, while its bundle is still being tried."""
         name = reader_name(of.model, of.version)
         if self._readers.position(name) is None:
-            self._readers.save(name, Follower(self._home / "audit", workers=range(SHADOW_WORKER)).end())
+            self._readers.save(name, Follower(self._home / "audit", workers=range(SHADOW_WORKER)).since(of.since))
 
     def _forget(self, wanted: set[str]) -> None:
         for name in self._readers.names:

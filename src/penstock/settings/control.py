@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -115,6 +115,10 @@ class ShadowSettings(msgspec.Struct, frozen=True, kw_only=True):
         float,
         Meta(ge=1, le=31_536_000, description="A shadow that is further behind the calls skips what it has not read."),
     ] = 60.0
+    priority: Annotated[
+        Literal["idle", "low"],
+        Meta(description="`idle`: it runs only where a core has nothing else to do. `low`: it gets a little anyway."),
+    ] = "idle"
 
 
 class WebhookSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -128,8 +128,8 @@ def _holds(now: Snapshot) -> Iterator[Reason]:
         if not now.canary_n and now.stage_s >= now.plan.step_s and now.is_applied:
             yield Reason("no_evidence", "no evidence: not one request of this step reached the canary")
         elif now.canary_n >= now.plan.step_requests:
-            for reading in _open(now):
-                yield Reason("inconclusive", f"inconclusive after {now.canary_n:,} requests: {_needs(reading)}")
+            for text in _needs(now):
+                yield Reason("inconclusive", f"inconclusive after {now.canary_n:,} requests: {text}")
 
 
 def _awaits(now: Snapshot) -> Iterator[Reason]:
@@ -144,8 +144,8 @@ def _awaits(now: Snapshot) -> Iterator[Reason]:
         return
     if not now.canary_n:
         yield Reason("no_evidence", "no request of this step has reached the canary yet")
-    for reading in _open(now):
-        yield Reason(reading.name, _needs(reading))
+    for text in _needs(now):
+        yield Reason("unproven", text)
 
 
 def _awaits_findings(now: Snapshot) -> Iterator[Reason]:
@@ -192,6 +192,15 @@ def _alarm(reading: Reading) -> str:
     )
 
 
-def _needs(reading: Reading) -> str:
-    needed = f"about {reading.needed:,} more requests of the canary" if reading.needed is not None else "more requests"
-    return f"{reading.name}: not proven yet to be no worse; {needed} at the present rate"
+def _needs(now: Snapshot) -> Iterator[str]:
+    """What evidence is still needed, of all that is not proven."""
+    left = list(_open(now))
+    if not left:
+        return
+    names = ", ".join(reading.name for reading in left)
+    needed = [reading.needed for reading in left]
+    if None in needed:
+        yield f"{names}: not proven to be no worse, and at the present rates they never will be"
+    else:
+        most = max(number for number in needed if number is not None)
+        yield f"{names}: not proven yet to be no worse; about {most:,} more requests of the canary at the present rates"

@@ -96,7 +96,7 @@ def test_labels_count_when_they_are_mature(tmp_path: Path) -> None:
     (tmp_path / "audit").mkdir()
     now = [AT.timestamp()]
     watched = rollout(label_delay_s=100.0)
-    judging = Judging(tmp_path, watched, Follower(tmp_path / "audit"), lambda: now[0])
+    judging = Judging(tmp_path, watched, Follower(tmp_path / "audit", fresh_s=0.0), lambda: now[0])
     said = {0: "yes", 1: "no", 4: "no"}
     labels = [
         Record(kind="feedback", request_id=arm(number).request_id, at=AT + timedelta(seconds=50), model="churn",

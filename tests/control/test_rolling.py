@@ -1,4 +1,4 @@
-"""Rollouts as part of the state: begun, carried on, told by persons, ended; weights and aliases go with their events."""
+"""Rollouts as part of the state: begun, carried on, told by persons, ended; weights and aliases go along."""
 
 from __future__ import annotations
 

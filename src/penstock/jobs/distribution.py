@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import fsum
 from typing import Final
 
 import msgspec
@@ -49,8 +50,9 @@ class Distribution:
 
     @property
     def mean(self) -> float:
-        """The mean; 0 of none."""
-        return self._total / self.count if self.count else 0.0
+        """The mean; 0 of none. Of exact numbers it is the same in whatever parts they came."""
+        total = fsum(self._exact()) if self.is_exact else self._total
+        return total / self.count if self.count else 0.0
 
     def add(self, values: np.ndarray) -> None:
         """Add numbers, all of them finite."""

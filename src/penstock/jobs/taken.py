@@ -133,6 +133,8 @@ class Taken:
     def finish(self) -> None:
         """Settle the typed rows, all at once where none of them is refused; keep those that are asked for."""
         typed, how = self.typed, self._how
+        if not typed.rows:
+            return
         try:
             typed.rows = how.check.settle(typed.rows).rows
         except msgspec.ValidationError:
@@ -142,7 +144,7 @@ class Taken:
             kept = [place for place, row in enumerate(typed.rows) if _is_text(value(row), wanted)]
             self.tally.filtered += len(typed.rows) - len(kept)
             self.typed = typed = typed.pick(kept)
-        if how.by is not None and typed.rows:
+        if how.by is not None:
             typed.segments = [_text(value) for value in map(attrgetter(how.attributes[how.by]), typed.rows)]
 
     def _has_both(self, call: Seen, given: Any, answers: Any) -> bool:

@@ -15,6 +15,7 @@ from hypothesis import given, strategies
 
 from broken import changed_byte
 from penstock import loading, swaps
+from penstock.assignment import Arm, Experiment, settled
 from penstock.bundle.manifest import manifest_of
 from penstock.loading import served_table
 from penstock.routing import CHAMPION, Decision, ModelOptions, Routes, RoutingTable, Wanted
@@ -88,6 +89,16 @@ class Scene:
 @pytest.fixture
 def scene(bundles: dict[str, Path], tmp_path: Path) -> Scene:
     return Scene(bundles, tmp_path)
+
+
+def test_an_arm_that_is_nowhere_is_left_out_alone() -> None:
+    """The experiment stays in the table; the version of an arm never becomes the champion in place of one."""
+    experiment = settled(Experiment(id="fees", arms=(Arm(name="blue", version=2, weight=500),)))
+    routes = Routes({1: "a", 2: "b"}, {CHAMPION: 1}, ModelOptions(), experiment)
+    wanted = RoutingTable({"iris": routes})
+    lost = served_table(wanted, {("iris", 1): "a"}, RoutingTable({})).models["iris"]
+    assert ({1: "a"}, experiment) == (lost.versions, lost.experiment)
+    assert {} == served_table(wanted, {("iris", 2): "b"}, RoutingTable({})).models
 
 
 def test_a_swap(scene: Scene) -> None:

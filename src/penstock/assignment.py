@@ -8,6 +8,7 @@ whose weights change; `split_of` makes it quick to look up, as far as the versio
 from __future__ import annotations
 
 import hashlib
+import struct
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Annotated, Final, Literal, TypeAlias
@@ -18,6 +19,8 @@ from msgspec import Meta
 BUCKETS: Final = 10_000
 CHAMPION_ARM: Final = "champion"
 """The arm of everybody whom no other arm has: what the alias `champion` names."""
+
+_first_64_bits: Final = struct.Struct(">Q").unpack_from
 
 Name: TypeAlias = Annotated[str, Meta(pattern=r"^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$")]
 Weight: TypeAlias = Annotated[int, Meta(ge=0, le=BUCKETS)]
@@ -198,8 +201,12 @@ def split_of(
 
 def bucket_of(salt: bytes, key: str) -> int:
     """The bucket of a caller: the first 53 bits of SHA-256 of `salt` (with its `|`) and key, scaled to the buckets."""
-    digest = hashlib.sha256(salt + key.encode("utf-8", "surrogatepass")).digest()
-    return ((int.from_bytes(digest[:7]) >> 3) * BUCKETS) >> 53
+    try:
+        text = key.encode()
+    except UnicodeEncodeError:  # lone surrogates, as JSON may have them
+        text = key.encode("utf-8", "surrogatepass")
+    first: int = _first_64_bits(hashlib.sha256(salt + text).digest())[0]
+    return (first >> 11) * BUCKETS >> 53
 
 
 def assign(

@@ -171,4 +171,6 @@ def test_what_is_declared_must_fit_what_is_served(churns: dict[str, Path]) -> No
     [misfit] = gate.misfits(model, decided, [1, 2])
     assert "does not fit version 2: Expected `label` to be one of gone, here, got 'yes'" in misfit
     assert 2 == len(gate.misfits(model, ModelOptions(fallback=FallbackOptions(kind="constant")), [1, 2]))
-    assert [] == gate.misfits(model, ModelOptions(is_lazy=True), [1, 2])
+    assert [] == gate.misfits(model, ModelOptions(is_lazy=True, key="age"), [1, 2])
+    [one, _] = gate.misfits(model, ModelOptions(key="customer"), [1, 2])
+    assert "version 1: `key` names the field 'customer', which its rows do not have; there is age, device" in one

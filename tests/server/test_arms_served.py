@@ -254,6 +254,8 @@ def test_weights_change_between_two_calls(server: Threaded, client: httpx.Client
     moved = {(before[key], after[key]) for key in KEYS if before[key] != after[key]}
     assert {("champion", "narrow")} == moved
     assert {"champion": 1000, "canary": 3000, "narrow": 6000} == server.record(answer.json()["request_id"]).weights
+    told = client.get("/v1/models/churn").json()
+    assert {"id": "fees", "weights": {"champion": 1000, "canary": 3000, "narrow": 6000}} == told["experiment"]
     swap(server, "churn", experiment=None)
     answer = client.post(PATH, json={**BODY, "key": KEYS[0]})
     assert (None, "1") == arm_of(answer)

@@ -8,10 +8,11 @@ from penstock.errors import Violation
 from penstock.schema.prediction import Prediction
 
 
-class Answer(msgspec.Struct, frozen=True, kw_only=True):
+class Answer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Predictions, one per row in the order of the rows, and what made them.
 
     `request_id` is the server's own; it finds the record of this answer. `digest` names the content of the bundle.
+    `experiment` and `arm` are there where the model has an experiment.
     """
 
     model: str
@@ -20,6 +21,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     request_id: str
     predictions: tuple[Prediction, ...]
     latency_ms: float
+    experiment: str | None = None
+    arm: str | None = None
 
 
 class ModelVersion(msgspec.Struct, frozen=True, kw_only=True):

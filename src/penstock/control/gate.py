@@ -13,10 +13,17 @@ from penstock.control.compatibility import output_changes, schema_changes
 from penstock.control.rules import broken_rules
 from penstock.control.state import ModelState, State
 from penstock.errors import BundleError, PenstockError, RepositoryUnavailable
-from penstock.routing import CHAMPION, ModelOptions
+from penstock.routing import CHAMPION, ModelOptions, listed
 
 Misfit: TypeAlias = Callable[[str, ModelOptions, OutputSpec], str | None]
 """Of a model's name, its options and the outputs of a version: why they do not go together; None if they do."""
+
+
+def _keyless(options: ModelOptions, bundle: Bundle) -> str | None:
+    names = [field.name for field in bundle.schema.fields]
+    if options.key is None or options.key in names:
+        return None
+    return f"`key` names the field {options.key!r}, which its rows do not have; there is {listed(names)}"
 
 
 def _fits(name: str, options: ModelOptions, outputs: OutputSpec) -> str | None:
@@ -72,7 +79,8 @@ class LoadGate:
         found = []
         for number in numbers:
             try:
-                misfit = self._misfit(model.name, options, self._peek(model, number).outputs)
+                bundle = self._peek(model, number)
+                misfit = self._misfit(model.name, options, bundle.outputs) or _keyless(options, bundle)
             except PenstockError:
                 continue
             if misfit is not None:

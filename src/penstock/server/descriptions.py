@@ -38,7 +38,14 @@ def described(host: Host, name: str) -> dict[str, Any]:
         "aliases": dict(routes.aliases),
         "options": msgspec.to_builtins(routes.options),
         "failures": failures,
+        **_experiment(host, name, routes),
     }
+
+
+def _experiment(host: Host, name: str, routes: Routes) -> dict[str, Any]:
+    """The experiment and its weights in force here: an arm whose version is not served has none."""
+    split = host.choose(name, None, CHAMPION).split if CHAMPION in routes.aliases else None
+    return {} if split is None else {"experiment": {"id": split.experiment.id, "weights": split.weights}}
 
 
 def failures_of(host: Host, name: str) -> dict[str, str]:

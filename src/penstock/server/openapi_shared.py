@@ -65,7 +65,8 @@ SCHEMAS: Final[Json] = {
                 },
             },
             "aliases": {"type": "object", "additionalProperties": _WHOLE},
-            "options": {"type": "object", "description": "How it is served: lazy, decision, fallback, limits."},
+            "options": {"type": "object", "description": "How it is served: lazy, decision, fallback, limits, key."},
+            "experiment": {"type": "object", "description": "Its id and the weights in force here, of 10,000 buckets."},
             "failures": {
                 "type": "object",
                 "additionalProperties": _TEXT,

@@ -19,6 +19,7 @@ from penstock.cli.replay import replay
 from penstock.cli.rollout import app as rollout
 from penstock.cli.screen import fail
 from penstock.cli.serve import serve
+from penstock.cli.shadow import shadow
 from penstock.cli.training import training_set
 from penstock.errors import PenstockError, SettingsError
 
@@ -46,6 +47,7 @@ app.command("model", rich_help_panel=_VERSIONS)(model)
 app.command("deploy", rich_help_panel=_VERSIONS)(deploy)
 app.command("rollback", rich_help_panel=_VERSIONS)(rollback)
 app.command("alias", rich_help_panel=_VERSIONS)(alias)
+app.command("shadow", rich_help_panel=_VERSIONS)(shadow)
 app.command("history", rich_help_panel=_VERSIONS)(history)
 app.command("apply", rich_help_panel=_VERSIONS)(apply)
 app.command("remove", rich_help_panel=_VERSIONS)(remove)

@@ -11,6 +11,7 @@ import typer
 from penstock.cli.asking import Asked, Config, Home, Json, Name, Url
 from penstock.cli.events import reason_of, told_of, who_of
 from penstock.cli.screen import console, print_json, print_table, say
+from penstock.cli.shadow import line_of
 from penstock.cli.times import moment, shown, since
 
 if TYPE_CHECKING:
@@ -143,6 +144,8 @@ def _print_model(answer: ModelAnswer, served: list[Span]) -> None:
         say(f"  `penstock rollback {answer.name}` goes back to version {answer.rollback_to}")
     for line in _configured(answer.config):
         say(f"  {line}")
+    if answer.shadow is not None:
+        say(f"  {line_of(answer.shadow)}")
     for fault in faults_of(answer):
         say(f"  wrong: {fault}")
     screen.print()

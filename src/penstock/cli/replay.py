@@ -19,6 +19,7 @@ from penstock.cli.times import shown
 if TYPE_CHECKING:
     from penstock.controller.replay import Going, Resumes, Task
     from penstock.jobs.replay import Report
+    from penstock.jobs.result import Result
     from penstock.settings import Settings
 
 _TOLD_S = 2.0
@@ -146,7 +147,16 @@ def _print(report: Report) -> None:
     print_table("", [*page.about(report), *page.rows(result)], columns=["", ""])
     if report.question.is_identical:
         print_table("\nThe same content", page.identity(report), columns=["", ""])
-        _print_rows("\nThe first rows that differ", [page.different(one) for one in result.identity.first])
+        print_rows("\nThe first rows that differ", [page.different(one) for one in result.identity.first])
+    print_result(result, report.question.by)
+    if not report.question.is_identical:
+        print_rows("\nLargest differences", [page.different(one) for one in result.largest[:10]])
+
+
+def print_result(result: Result, by: str | None = None) -> None:
+    """What a comparison says, but for single rows; `by` is the field that rows are told apart by."""
+    from penstock.jobs import page
+
     if result.labels:
         cells = [(name, *row) for name, row in zip(result.labels, result.matrix, strict=True)]
         print_table("\nDecisions: the champion's down, this version's across", cells, columns=["", *result.labels])
@@ -160,15 +170,14 @@ def _print(report: Report) -> None:
     if result.latency:
         print_table("\nTime of a row, µs", page.latency(result), columns=page.LATENCY)
     if result.segments:
-        print_table(f"\nBy {report.question.by}", page.segments(result), columns=page.SEGMENTS)
+        print_table(f"\nBy {by}", page.segments(result), columns=page.SEGMENTS)
     for title, reasons in (("Refusals", result.refusals), ("Failures", result.failures)):
         if reasons:
             print_table(f"\n{title}", reasons.items(), columns=["why", "rows"])
-    if not report.question.is_identical:
-        _print_rows("\nLargest differences", [page.different(one) for one in result.largest[:10]])
 
 
-def _print_rows(title: str, rows: list[list[object]]) -> None:
+def print_rows(title: str, rows: list[list[object]]) -> None:
+    """Rows that differ, as `page.different` has them."""
     from penstock.jobs import page
 
     if rows:

@@ -22,6 +22,12 @@ def page_of(report: Report) -> str:
     ]
     if question.is_identical:
         parts.append(section("The same content", table(["", ""], identity(report))))
+    return page(f"Replay of {question.model} on {named(question)}", *parts, *pictures(result, question.by))
+
+
+def pictures(result: Result, by: str | None = None) -> list[str]:
+    """What a comparison says, section by section; `by` is the field that rows are told apart by."""
+    parts = []
     if result.labels:
         note = "Down: what the callers were told. Across: what this version says. Off the diagonal a decision flips."
         parts.append(
@@ -37,7 +43,7 @@ def page_of(report: Report) -> str:
         )
         parts.append(section("Time of a row, µs", table(LATENCY, latency(result)), note=note))
     if result.segments:
-        parts.append(section(f"By {question.by}", table(SEGMENTS, segments(result)), _segment_bars(result)))
+        parts.append(section(f"By {by}", table(SEGMENTS, segments(result)), _segment_bars(result)))
     for title, reasons in (("Refusals", result.refusals), ("Failures", result.failures)):
         if reasons:
             parts.append(section(title, table(["why", "rows"], list(reasons.items()))))
@@ -45,7 +51,7 @@ def page_of(report: Report) -> str:
         names = sorted({name for one in result.largest for name in one.features})
         found = [_row(one, names) for one in result.largest]
         parts.append(section("Largest differences", table([*LARGEST, *names], found)))
-    return page(f"Replay of {question.model} on {named(question)}", *parts)
+    return parts
 
 
 LATENCY = ["rows in the run", "runs", "champion, median", "p95", "this version, median", "p95"]

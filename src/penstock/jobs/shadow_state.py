@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 from datetime import datetime
 from pathlib import Path
@@ -80,6 +81,15 @@ class ShadowState(msgspec.Struct, kw_only=True):
 def stem_of(home: Path, model: str, version: int, ending: str) -> Path:
     """A file of a shadow; the state ends in `.json`."""
     return home / SHADOWS / f"{model}-{version}{ending}"
+
+
+def shadows_of(home: Path, model: str) -> list[int]:
+    """The versions of a model of which a state is kept, the one that was saved last first."""
+    found = {
+        path: path.stem.removeprefix(f"{model}-") for path in (home / SHADOWS).glob(f"{glob.escape(model)}-*.json")
+    }
+    kept = [path for path, number in found.items() if number.isdecimal()]
+    return [int(found[path]) for path in sorted(kept, key=lambda path: path.stat().st_mtime, reverse=True)]
 
 
 def make_folder(home: Path) -> None:

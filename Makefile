@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check lint types contract format bench bench-startup bench-swap bench-log bench-peers load soak exactness compression sizes clients schemathesis test-torch test-tensorflow soak-rows soak-kills soak-control soak-swaps soak-arms clean
+.PHONY: demo test check lint types contract format bench bench-startup bench-swap bench-log bench-replay bench-peers load soak exactness compression sizes clients schemathesis test-torch test-tensorflow soak-rows soak-kills soak-control soak-swaps soak-arms clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -88,6 +88,9 @@ bench-swap: $(STAMP)   ## p99 during swaps and the time of a rollback; needs wrk
 
 bench-log: $(STAMP)   ## sealing and searching the log with five million records; 6 GB in /tmp, twenty minutes
 	$(BIN)/python benchmarks/log_reading.py
+
+bench-replay: $(STAMP)   ## 100,000 recorded rows scored again, on one core; two minutes
+	$(BIN)/python benchmarks/replay.py --write
 
 bench-peers: $(STAMP)   ## regenerates docs/peers.md: six other servers, in .venvs/peers; needs wrk; half an hour
 	$(BIN)/python benchmarks/peers.py --write

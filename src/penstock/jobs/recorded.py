@@ -34,7 +34,7 @@ class Seen(msgspec.Struct, kw_only=True, gc=False):
     rows: int = 0
     batch_rows: int = 0
     run_ms: float = 0.0
-    fallback: msgspec.Raw = _NOTHING
+    fallback: dict[str, Any] | None = None
     decision: msgspec.Raw = _NOTHING
 
 

@@ -97,8 +97,7 @@ class Scoring:
     def score(self, seen: Iterable[Seen]) -> Pairs:
         """Score the rows of some records, as `decode` made them. Never raises for what is in them."""
         taken = Taken(self._how)
-        for call in seen:
-            taken.add(call)
+        taken.add(seen)
         taken.finish()
         typed, plain = taken.typed, taken.plain
         calls, places, rows = typed.calls + plain.calls, typed.places + plain.places, typed.rows + plain.rows

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any
 
@@ -10,7 +11,7 @@ import msgspec
 
 from penstock.audit.tags import Masked
 from penstock.errors import SchemaViolation
-from penstock.jobs.recorded import Careful, Lacks, Line, Seen, fitted
+from penstock.jobs.recorded import Careful, Lacks, Seen, fitted
 from penstock.schema import Check
 
 _MISSING = "(missing)"
@@ -108,27 +109,40 @@ class Taken:
         self.refused: list[Fault] = []
         self.tally = Tally()
 
-    def add(self, call: Seen) -> None:
-        """Take the rows of one recorded call; of one that is not asked for, none."""
-        if type(call) is Seen:
-            return
-        tally = self.tally
-        tally.calls += 1
-        tally.rows += call.rows
-        if len(call.fallback):
-            tally.by_fallback += call.rows
-            return
-        version = str(call.version)
-        tally.versions[version] = tally.versions.get(version, 0) + call.rows
-        if isinstance(call, Line):
-            if self._has_both(call, call.input, call.outputs):
-                self._typed(call, call.input or [], call.outputs or [])
-        elif isinstance(call, Careful):
-            record = call.record
-            given = record.raw if self._how.is_whole and record.raw is not None else record.input
-            if self._has_both(call, given, record.outputs):
-                for place, (row, answer) in enumerate(zip(given, record.outputs, strict=True)):
-                    self._plain(call, place, row, answer)
+    def add(self, calls: Iterable[Seen]) -> None:
+        """Take the rows of recorded calls; of those that are not asked for, none. Nearly all of a call's cost is here,
+        so that what they have in common is looked up once.
+        """
+        tally, typed, versions = self.tally, self.typed, Counter[int | str | None]()
+        counted = rows = 0
+        for call in calls:
+            kind = type(call)
+            if kind is Seen:
+                continue
+            counted += 1
+            rows += call.rows
+            if call.fallback:
+                tally.by_fallback += call.rows
+                continue
+            versions[call.version] += call.rows
+            if kind is Careful:
+                self._careful(call)
+                continue
+            given, answers = call.input, call.outputs  # type: ignore[attr-defined]
+            if given is None or answers is None or len(answers) != len(given):
+                self._has_both(call, given, answers)
+                continue
+            typed.rows += given
+            typed.answers += answers
+            if len(given) == 1:
+                typed.calls.append(call)
+                typed.places.append(0)
+            else:
+                typed.calls += (call,) * len(given)
+                typed.places += range(len(given))
+        tally.calls += counted
+        tally.rows += rows
+        count(tally.versions, {str(version): times for version, times in versions.items()})
 
     def finish(self) -> None:
         """Settle the typed rows, all at once where none of them is refused; keep those that are asked for."""
@@ -156,12 +170,12 @@ class Taken:
             return False
         return True
 
-    def _typed(self, call: Seen, rows: list[Any], answers: list[Any]) -> None:
-        kept, count = self.typed, len(rows)
-        kept.rows += rows
-        kept.answers += answers
-        kept.calls += (call,) * count
-        kept.places += range(count)
+    def _careful(self, call: Any) -> None:
+        record = call.record
+        given = record.raw if self._how.is_whole and record.raw is not None else record.input
+        if self._has_both(call, given, record.outputs):
+            for place, (row, answer) in enumerate(zip(given, record.outputs, strict=True)):
+                self._plain(call, place, row, answer)
 
     def _settled(self, rows: Rows) -> Rows:
         """Row by row, without those that are refused."""

@@ -124,8 +124,7 @@ class Distribution:
 
     def _count(self, values: np.ndarray) -> None:
         sizes = np.abs(values)
-        with np.errstate(divide="ignore"):
-            places = np.floor(np.log(sizes) / _STEP) + _OFFSET
+        places = np.floor(np.log(np.maximum(sizes, _LEAST)) / _STEP) + _OFFSET
         places = np.where(sizes <= _LEAST, 0, places * np.sign(values)).astype(np.int64)
         for place, times in zip(*np.unique(places, return_counts=True), strict=True):
             self._buckets[int(place)] = self._buckets.get(int(place), 0) + int(times)

@@ -6,12 +6,20 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from penstock.audit import AuditLog, FellBack, Masked, Record, tag
 from penstock.errors import Violation
 
 AT = datetime(2026, 11, 20, 11, 43, 12, 345678, tzinfo=UTC)
+
+
+FEES: Final[dict[str, Any]] = {
+    "experiment": "fees",
+    "bucket": 17,
+    "placed_by": "rule",
+    "weights": {"champion": 9000, "b": 1000},
+}
 
 
 def answered(number: int, **changes: Any) -> Record:
@@ -42,7 +50,7 @@ def odd_ones() -> list[Record]:
         answered(1, input=tag(many), rows=3, outputs=[{"value": 1.0}, {"value": float("inf")}, {"value": 0.1}]),
         answered(2, input=tag([{"name": Masked("name"), "blob": b"\x00\xff", "$ref": 1, "text": "\ud800"}])),
         answered(3, raw=[[1, "a"]], undeclared=2, decision={"threshold": 0.5}, cached=True, trace_id="ab" * 16),
-        answered(4, fallback=FellBack("version", "model_failed", 2), principal="ana", arm="b"),
+        answered(4, fallback=FellBack("version", "model_failed", 2), principal="ana", arm="b", **FEES),
         Record(kind="refusal", request_id="0190-00000005", at=AT, code="not_found", model="../../x", version="old"),
         Record(
             kind="refusal",

@@ -59,6 +59,14 @@ def test_values_are_typed() -> None:
     assert ([1.0, 2.5, float(2**70)], [None] * 3) == (first["feature_age"], first["feature_region"])
 
 
+def test_the_experiment_has_columns() -> None:
+    """Of a call on an arm: experiment, arm, bucket, what placed it, and the weights in force as JSON."""
+    rows = table_of(map(line_of, odd_ones()), OURS).to_pylist()
+    names = ("experiment", "arm", "bucket", "placed_by", "weights")
+    found = {tuple(row[name] for name in names) for row in rows}
+    assert {(None,) * 5, ("fees", "b", 17, "rule", '{"champion":9000,"b":1000}')} == found
+
+
 def test_a_column_that_changes_its_type_is_text() -> None:
     """Where one version took numbers and another texts, the typed column of both together is text."""
     numbers = table_of([line_of(answered(1, input=[{"x": 1}]))], OURS)

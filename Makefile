@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check lint types contract format bench bench-startup bench-swap bench-log bench-replay bench-peers load soak exactness compression sizes clients schemathesis test-torch test-tensorflow soak-rows soak-kills soak-control soak-swaps soak-arms clean
+.PHONY: demo test check lint types contract format bench bench-startup bench-swap bench-shadow bench-log bench-replay bench-peers load soak exactness compression sizes clients schemathesis test-torch test-tensorflow soak-rows soak-kills soak-control soak-swaps soak-arms clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -85,6 +85,9 @@ bench-startup: $(STAMP)   ## start-up, return after kill -9 and memory of each p
 
 bench-swap: $(STAMP)   ## p99 during swaps and the time of a rollback; needs wrk, and two cores left alone; six minutes
 	$(BIN)/python benchmarks/swap.py --write
+
+bench-shadow: $(STAMP)   ## what a shadow costs the champion's callers; needs wrk, and two cores left alone; ten minutes
+	$(BIN)/python benchmarks/shadow.py --write
 
 bench-log: $(STAMP)   ## sealing and searching the log with five million records; 6 GB in /tmp, twenty minutes
 	$(BIN)/python benchmarks/log_reading.py

@@ -26,7 +26,9 @@ Pacing = Literal["even", "poisson"]
 
 
 class Order(msgspec.Struct, frozen=True):
-    """What to send: whole requests of HTTP/1.1, `rate` a second, on at most `connections` kept connections."""
+    """What to send: whole requests of HTTP/1.1, `rate` a second, on at most `connections` kept connections; every tenth
+    one is `tenth`, where there is one.
+    """
 
     port: int
     request: bytes
@@ -35,6 +37,7 @@ class Order(msgspec.Struct, frozen=True):
     pacing: Pacing
     connections: int = 128
     seed: int = 0
+    tenth: bytes = b""
 
 
 class Paced(msgspec.Struct, frozen=True):
@@ -111,8 +114,9 @@ class Loop:
         number = self._idle.popleft()
         self._under_way[number] = due_s
         self._late_s.append(time.perf_counter() - due_s)
+        is_tenth = self._order.tenth and len(self._late_s) % 10 == 0
         try:
-            self._sockets[number].sendall(self._order.request)
+            self._sockets[number].sendall(self._order.tenth if is_tenth else self._order.request)
         except OSError:
             self._lose(number)
 

@@ -136,8 +136,8 @@ Step: TypeAlias = Literal["start", "advance", "hold", "go_on", "approve", "abort
 class Rolled(msgspec.Struct, frozen=True, kw_only=True, tag="rolled", omit_defaults=True):
     """A rollout began, went on, was held or ended; `why`, and the `readings` at that moment.
 
-    `stage` and `step` are those from now on. `plan`, `digest` and `champion` (that it is compared with) come with the
-    start. `canary_n` is how many requests the canary had when the step began. `accepted`: alarms that a person has
+    `stage` and `step` are those from now on. `plan`, `digest`, `champion` (that it is compared with) and `node` (the
+    machine that judges it, by its own log) come with the start. `canary_n` is how many requests the canary had when the step began. `accepted`: alarms that a person has
     seen and let pass.
     """
 
@@ -154,6 +154,7 @@ class Rolled(msgspec.Struct, frozen=True, kw_only=True, tag="rolled", omit_defau
     plan: Plan | None = None
     digest: str | None = None
     champion: int | None = None
+    node: str = ""
 
 
 Change: TypeAlias = Published | Moved | Removed | Configured | Weighed | Tried | Serving | Rolled

@@ -201,8 +201,8 @@ class Control:
         """Add what a machine has seen, where that is new. Raises StateUnavailable."""
         return self._commit(name, By(who=who), lambda state: decisions.note(state, name, seen))
 
-    def start_rollout(self, name: str, number: int, plan: Plan, by: By) -> list[Event]:
-        """Begin a rollout of version `number`, unless something speaks against its ever being champion.
+    def start_rollout(self, name: str, number: int, plan: Plan, by: By, *, node: str = "") -> list[Event]:
+        """Begin a rollout of version `number`, judged by `node`, unless something speaks against its being champion.
 
         Raises Unknown, MoveRefused, Conflict, InUse and StateUnavailable.
         """
@@ -213,7 +213,8 @@ class Control:
             what = f"no rollout of version {number} of {name!r} is started"
             raise MoveRefused(what, [*final, *soft], may_force=not final)
         forced = by.is_overruling
-        return self.roll(name, by, lambda now: rollout_decisions.start(now, name, number, plan, is_forced=forced))
+        begin = partial(rollout_decisions.start, name=name, number=number, plan=plan, node=node, is_forced=forced)
+        return self.roll(name, by, begin)
 
     def roll(self, name: str, by: By, decide: Callable[[State], Sequence[Change]]) -> list[Event]:
         """Append what `decide` makes of a rollout of the model; see `rollout_decisions.py`, whose errors it raises."""

@@ -25,7 +25,7 @@ Verb: TypeAlias = Literal["hold", "resume", "approve", "abort", "promote"]
 _MOST_READINGS: Final = 40
 
 
-def start(state: State, name: str, number: int, plan: Plan, *, is_forced: bool = False) -> list[Change]:
+def start(state: State, name: str, number: int, plan: Plan, *, node: str = "", is_forced: bool = False) -> list[Change]:
     """A rollout of version `number` begins at its first stage.
 
     Raises Unknown, InUse while another rollout or experiment of the model goes on, and MoveRefused for the champion
@@ -58,6 +58,7 @@ def start(state: State, name: str, number: int, plan: Plan, *, is_forced: bool =
         plan=plan,
         digest=digest,
         champion=champion,
+        node=node,
     )
     return [began, *_effects(state, name, began, plan)]
 

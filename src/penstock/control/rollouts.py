@@ -35,6 +35,7 @@ class RolloutState(msgspec.Struct, frozen=True, kw_only=True):
     started: datetime
     since: datetime
     who: Who
+    node: str
     status: Literal["running", "promoted", "aborted"] = "running"
     canary_n: int = 0
     held: tuple[str, ...] = ()
@@ -71,6 +72,7 @@ def begun(change: Rolled, at: datetime, who: Who) -> RolloutState:
         started=at,
         since=at,
         who=who,
+        node=change.node,
         why=change.why,
     )
 

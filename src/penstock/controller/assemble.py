@@ -83,7 +83,7 @@ def control_plane(
             convergence,
             upkeep,
             apply_s=settings.control.apply_s,
-            known=rollouts.known,
+            node=node.name, known=rollouts.known,
             shadow=shadows.answer,
         )
         yield Plane(control, convergence, operations, store, repository, sealing, rollouts, shadows)

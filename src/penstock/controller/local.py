@@ -53,6 +53,7 @@ class LocalOperations:
         upkeep: Upkeep,
         *,
         apply_s: float,
+        node: str = "",
         known: Callable[[str], tuple[Judged, Action | None] | None] = lambda name: None,
         shadow: Callable[[ModelState], ShadowAnswer | None] = lambda model: None,
     ) -> None:
@@ -61,6 +62,7 @@ class LocalOperations:
         self._upkeep = upkeep
         self._apply_s = apply_s
         self._known = known
+        self._node = node
         self._shadow = shadow
 
     def publish(self, bundle: Path, by: By, alias: str | None = None) -> PublishAnswer:
@@ -109,7 +111,7 @@ class LocalOperations:
 
     def start_rollout(self, model: str, version: int, plan: Plan, by: By) -> RolloutAnswer:
         """Begin a rollout of a version, and wait until the workers have its first weights, if it has some."""
-        self._control.start_rollout(model, version, plan, by)
+        self._control.start_rollout(model, version, plan, by, node=self._node)
         return self._rollout(model, waits_for=self._waits_for(model, version, self._control.state().revision))
 
     def rollout(self, model: str) -> RolloutAnswer:

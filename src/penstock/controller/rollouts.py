@@ -64,6 +64,7 @@ class Rollouts:
         self._convergence = convergence
         self._stages = stages
         self._home = home
+        self._node = node
         self._by = By(who=Who(f"penstock@{node}"))
         self._clock = clock
         self._follower = Follower(home / "audit")
@@ -109,7 +110,7 @@ class Rollouts:
         running: set[str] = set()
         for name, model in state.models.items():
             rollout = model.rollout
-            if rollout is not None and rollout.is_running:
+            if rollout is not None and rollout.is_running and rollout.node in ("", self._node):
                 running.add(rollout.id)
                 self._judge(name, model, rollout)
         for rollout_id in self._under_way.keys() - running:

@@ -205,6 +205,11 @@ def test_a_field_is_the_key(server: Threaded, client: httpx.Client, split: Split
         answer = client.post(PATH, json={"instances": [row, row]})
         assert (expected.arm, str(expected.version)) == arm_of(answer)
     assert str(age) == server.record(answer.json()["request_id"]).key
+    swap(server, "churn", options=ModelOptions(key="device"))  # personal, and keys are in clear here
+    told = client.post(PATH, json=BODY).json()
+    record = server.record(told["request_id"])
+    assert (assign(split, CHURN_ROW["device"]).arm, None) == (told["arm"], record.key)
+    swap(server, "churn", options=ModelOptions(key="age"))
     body = client.post(PATH, json={"instances": [{**CHURN_ROW, "age": 30}, {**CHURN_ROW, "age": 31}]}).json()
     record = server.record(body["request_id"])
     assert ("champion", "mixed", 1) == (record.arm, record.placed_by, record.version)

@@ -21,11 +21,15 @@ Speak: TypeAlias = Callable[[Face, Served], Spoken]
 
 
 class Arms:
-    """Gives calls to arms. One per worker, on its event loop; not thread-safe."""
+    """Gives calls to arms. One per worker, on its event loop; not thread-safe.
 
-    def __init__(self, host: Host, speak: Speak) -> None:
+    Where keys are not hashed in records, one that is the value of a personal field is kept in none.
+    """
+
+    def __init__(self, host: Host, speak: Speak, *, is_hashed: bool) -> None:
         self._host = host
         self._speak = speak
+        self._is_hashed = is_hashed
 
     def give(self, call: Call, split: Split, content: bytes) -> Served:
         """The version that `split` gives `call`, held and its rows read; it holds the one that it chose, as without an
@@ -40,7 +44,7 @@ class Arms:
             return chosen
         if not call.key or split.reads_rows:
             self._read(call, chosen, content)
-        assigned = call.assigned = _assigned(call, split)
+        assigned = call.assigned = self._assigned(call, chosen, split)
         served = self._host.arm(chosen.model.name, assigned.version)
         if served is chosen:
             self._read(call, chosen, content)
@@ -55,6 +59,21 @@ class Arms:
         chosen.release()
         call.served, call.reply.model = served, served.model
         return served
+
+    def _assigned(self, call: Call, chosen: Served, split: Split) -> Assigned:
+        """By the key that the call says, or its rows, or else our own id of it. `call.key` is what is to be kept."""
+        asked = call.asked
+        key = call.key or (None if asked is None else asked.key)
+        if not key and split.key_field is not None and asked is not None:
+            keys = set(_values(asked, split.key_field))
+            if len(keys) > 1:
+                return placed(split, split.champion, "mixed")
+            key = next((str(value) for value in keys if value is not None), None)
+            is_personal = any(
+                field.pii is not None for field in chosen.model.schema.fields if field.name == split.key_field
+            )
+            call.key = key if self._is_hashed or not is_personal else None
+        return assign(split, key or call.reply.request_id, headers=call.headers, has=_has(asked))
 
     def _read(self, call: Call, served: Served, content: bytes) -> None:
         """Read the rows by the schema of `served`, unless that was done; the records' opening is that of the arm."""
@@ -83,20 +102,14 @@ def _of_arm(base: Spoken, face: Face, served: Served, assigned: Assigned) -> Spo
     return found
 
 
-def _assigned(call: Call, split: Split) -> Assigned:
-    asked = call.asked
-    key = call.key or (None if asked is None else asked.key)
-    if not key and split.key_field is not None and asked is not None:
-        keys = set(_values(asked, split.key_field))
-        if len(keys) > 1:
-            return placed(split, split.champion, "mixed")
-        key = call.key = next((str(value) for value in keys if value is not None), None)
+def _has(asked: Asked | None) -> Callable[[str, object], bool]:
+    """Whether a field of all rows has a value; a truth value is no number here."""
 
     def has(field: str, equals: object) -> bool:
         values = [] if asked is None else _values(asked, field)
         return bool(values) and all(value == equals and _is_truth(value) is _is_truth(equals) for value in values)
 
-    return assign(split, key or call.reply.request_id, headers=call.headers, has=has)
+    return has
 
 
 def _values(asked: Asked, field: str) -> list[Any]:

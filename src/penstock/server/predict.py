@@ -84,7 +84,7 @@ class Predict:
         self._max_rows = max_rows
         self._cache = cache
         self._ids = RequestIds()
-        self._arms = Arms(host, self._speak)
+        self._arms = Arms(host, self._speak, is_hashed=self._privacy.is_hashed)
         self.intake = intake if intake is not None else Intake()
         host.land = self._ran
 

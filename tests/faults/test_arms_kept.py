@@ -132,7 +132,10 @@ def test_callers_keep_their_arm(plane: Governed) -> None:
     assert set() == moves(first, again.asked())
 
     wait_for(lambda: len(workers_of(plane.server)) == 2, "the next worker")
+    during = Callers(plane.server, KEYS)
+    wait_for(lambda: len(during.arms) > len(KEYS) // 2, "half of the keys")
     weigh(plane, experiment("fees", 4000, 1000))
+    assert {("champion", "blue")} == moves(first, during.asked())
     raised = Callers(plane.server, KEYS).asked()
     assert {("champion", "blue")} == moves(first, raised)
     assert misfit(raised, blue=4000, green=1000) < 13.8

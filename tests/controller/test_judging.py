@@ -29,7 +29,8 @@ def rollout(**watched: Any) -> RolloutState:
     """A rollout of version 2 at its first step."""
     plan = Plan(steps=(25,), replay=None, shadow=None, watch=Watched(**watched))
     return RolloutState(
-        id=ID, version=2, digest="d", champion=1, plan=plan, stage="step", step=0, started=AT, since=AT, who=Who("ana"), node="",
+        id=ID, version=2, digest="d", champion=1, plan=plan, stage="step", step=0, started=AT, since=AT,
+        who=Who("ana"), node="",
     )  # fmt: skip
 
 

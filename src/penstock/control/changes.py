@@ -137,8 +137,8 @@ class Rolled(msgspec.Struct, frozen=True, kw_only=True, tag="rolled", omit_defau
     """A rollout began, went on, was held or ended; `why`, and the `readings` at that moment.
 
     `stage` and `step` are those from now on. `plan`, `digest`, `champion` (that it is compared with) and `node` (the
-    machine that judges it, by its own log) come with the start. `canary_n` is how many requests the canary had when the step began. `accepted`: alarms that a person has
-    seen and let pass.
+    machine that judges it, by its own log) come with the start. `canary_n` is how many requests the canary had when
+    the step began. `accepted`: alarms that a person has seen and let pass.
     """
 
     rollout: str

@@ -31,8 +31,8 @@ Flags = NDArray[np.bool_]
 class Traffic(msgspec.Struct, frozen=True, kw_only=True):
     """How requests come: `shares` of the canary and `base` rate of the event (of the champion), one a request.
 
-    The canary's rate is `base * ratio + extra`. `callers`: how many there are, sending by a power law and sticky to their
-    arms, each with a rate of its own around the base; None: every request is a caller of its own.
+    The canary's rate is `base * ratio + extra`. `callers`: how many there are, sending by a power law and sticky to
+    their arms, each with a rate of its own around the base; None: every request is a caller of its own.
     """
 
     shares: Floats

@@ -53,7 +53,7 @@ def test_below_the_floor_nothing_is_told(share: int, enough: int) -> None:
 
 def test_what_is_needed_is_then_enough() -> None:
     """With as many more values of the same kind, the interval leaves 0 out."""
-    difference = drawn(1_000, 0.15)
+    difference = drawn(1_000, 0.1)
     interval = difference.interval(4_000)
     assert interval.needed
     n, spread = 1_000 + interval.needed, difference.squares / 1_000 - interval.difference**2

@@ -5,10 +5,10 @@ from __future__ import annotations
 import random
 
 import pytest
+from histories import request
 
 from penstock.rollout.counts import log_e, totals
 from penstock.rollout.slowness import COLD_BATCHES, Slowness, size_class
-from histories import request
 
 SHARE = 100_000
 

@@ -21,6 +21,8 @@ from penstock.rollout.slowness import Slowness
 
 _LEARNT_SCORES: Final = 1_000
 _MOST_METRICS: Final = 32
+_LARGEST_VALUE: Final = 1e100
+"""Of a metric, so that its square over a small share is still a number."""
 _LARGEST_RUN_RATIO: Final = 10.0
 """Run times are compared in units of the champion's median at the same batch size, winsorised here."""
 
@@ -180,4 +182,5 @@ class Evidence(msgspec.Struct, kw_only=True):
 
     def _value(self, name: str, value: float, share: int, is_canary: bool) -> None:
         if isfinite(value) and (name in self.means or len(self.means) < _MOST_METRICS):
-            self.means.setdefault(name, Difference()).observe(value, share, is_canary=is_canary)
+            held = winsorised(value, _LARGEST_VALUE)
+            self.means.setdefault(name, Difference()).observe(held, share, is_canary=is_canary)

@@ -90,9 +90,9 @@ def _by_ratio(requests: Tally, of_ratio: float) -> int:
 
 
 def _by_difference(requests: Tally, events: Tally, capitals: list[float]) -> int:
-    """Canary requests until the first bet alone proves it, at the rates so far and the share of the last step."""
+    """Canary requests until the first bet alone proves it, at the rates so far and the largest share so far."""
     (canary, champion), (bad, good) = totals(requests), totals(events)
-    share = next(reversed(requests), MILLION // 10)
+    share = max(requests, default=MILLION // 10)
     weight = share / MILLION
     rates = bad / max(canary, 1), good / max(champion, 1)
     waits = []

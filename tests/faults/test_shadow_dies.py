@@ -30,6 +30,7 @@ from running import Running, records, request
 CALLERS = 4
 BREATH_S = 0.01
 KILLS = 3
+SLOW_S = 180.0
 COMPILED, NATIVE = 2, 3
 
 
@@ -96,6 +97,14 @@ def only_shadow(serving: Governed) -> int:
     return shadows_of(serving)[0]
 
 
+def at_work(serving: Governed) -> int:
+    """The same, once it has counted more than there was."""
+    before = read_state(serving.home, "line", COMPILED)
+    pairs = 0 if before is None else before.pairs
+    wait_for(lambda: (now := read_state(serving.home, "line", COMPILED)) is not None and now.pairs > pairs, "pairs")
+    return only_shadow(serving)
+
+
 @contextlib.contextmanager
 def shadowing(serving: Governed, version: int) -> Iterator[None]:
     """A version shadows the champion while the block runs."""
@@ -150,13 +159,11 @@ def test_killed_in_the_middle_it_goes_on_where_it_was(serving: Governed) -> None
         load.wait_for(10)
         with shadowing(serving, COMPILED):
             for _ in range(KILLS):
-                os.kill(only_shadow(serving), signal.SIGKILL)
-                load.wait_for(100)
-            first = only_shadow(serving)
+                os.kill(at_work(serving), signal.SIGKILL)
+            first = at_work(serving)
             kill_controller(serving)
             wait_for(lambda: first not in shadows_of(serving), "the end of the controller's shadow")
-            load.wait_for(100)
-            only_shadow(serving)
+            at_work(serving)
             load.__exit__()
             since = kept(serving, COMPILED).of.since
             ids = [one.request_id for one in records(serving.home) if one.kind == "prediction" and one.at >= since]
@@ -174,27 +181,18 @@ def test_killed_in_the_middle_it_goes_on_where_it_was(serving: Governed) -> None
 
 def test_it_fails_on_every_tenth_row_and_dies_over_one(serving: Governed) -> None:
     """Rows that make it raise are errors; over one that aborts its process it dies twice, and then passes it by."""
-    xs = [1.0] * 9 + [RAISES]
-    with shadowing(serving, NATIVE):
-        with Rows(serving.server, *xs) as load:
-            load.wait_for(40)
-        with Rows(serving.server, ABORTS) as fatal:
-            fatal.wait_for(1)
-        with Rows(serving.server, *xs) as more:
-            more.wait_for(40)
-        ids = load.answered + fatal.answered + more.answered
-        wait_for(lambda: has_paired(serving, NATIVE, ids), "all pairs")
+    with shadowing(serving, NATIVE), serving.server.client() as client:
+        xs = [1.0] * 9 + [RAISES, 1.0, ABORTS] + [1.0] * 7 + [RAISES]
+        answers = [client.post("/v1/models/line/predict", json={"instances": [{"x": x}]}).json() for x in xs]
+        ids = [answer["request_id"] for answer in answers]
+        wait_for(lambda: has_paired(serving, NATIVE, ids), "all pairs", SLOW_S)
         told = known(serving)
-    for one in (load, fatal, more):
-        one.require_sound()
-    codes = Counter(one.code for one in shadow_records(serving, NATIVE))
-    raised = sum(one.code == "model_failed" for one in shadow_records(serving, NATIVE))
-    assert {"ok": len(ids) - raised - len(fatal.answered), "model_failed": raised} | {
-        "shadow_crashed": len(fatal.answered)
-    } == dict(codes)
-    assert (len(load.answered) + len(more.answered)) // 10 == pytest.approx(raised, abs=CALLERS)
-    assert (len(ids), len(fatal.answered)) == (told.pairs + told.errors, told.crashed)
-    assert told.deaths >= 2
+    assert [[{"value": x}] for x in xs] == [answer["predictions"] for answer in answers]
+    codes = {one.request_id: one.code for one in shadow_records(serving, NATIVE)}
+    expected = {RAISES: "model_failed", ABORTS: "shadow_crashed"}
+    assert {one: expected.get(x, "ok") for one, x in zip(ids, xs, strict=True)} == codes
+    assert len(ids) == len(shadow_records(serving, NATIVE))
+    assert (17, 3, 1, 2) == (told.pairs, told.errors, told.crashed, told.deaths)
 
 
 def test_no_call_is_answered_by_it(serving: Governed) -> None:

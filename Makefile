@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check lint types contract format bench bench-startup bench-swap bench-shadow bench-log bench-replay bench-peers load soak exactness compression sizes clients schemathesis test-torch test-tensorflow soak-rows soak-kills soak-control soak-swaps soak-arms clean
+.PHONY: demo test check lint types contract format bench bench-startup bench-swap bench-shadow bench-log bench-replay bench-peers load soak exactness simulate compression sizes clients schemathesis test-torch test-tensorflow soak-rows soak-kills soak-control soak-swaps soak-arms clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -106,6 +106,9 @@ soak: $(STAMP)   ## 10 minutes at 70 % of capacity (SOAK_S=60 for one minute); n
 
 sizes: $(STAMP)   ## what each extra takes on disk
 	$(BIN)/python benchmarks/install_size.py
+
+simulate: $(STAMP)   ## a thousand simulated rollouts of each kind, for docs/rollouts.md; some five minutes
+	$(BIN)/python benchmarks/simulate.py --write
 
 exactness: $(STAMP)   ## regenerates docs/exactness.md from ../shared/data
 	$(BIN)/python benchmarks/exactness.py

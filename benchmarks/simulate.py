@@ -10,11 +10,11 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from report import DOCS, machine, table, write_part
 
@@ -146,8 +146,8 @@ def promotion(runs: int) -> str:
 def intervals(runs: int) -> str:
     """In how many lives the interval of a mean ever misses the truth."""
     chance = np.random.default_rng(SEED)
-    draws: list[tuple[str, Callable[[], np.ndarray[tuple[int], np.dtype[np.float64]]]]] = [
-        ("normal", partial(chance.normal, 5, 1, 20_000)),
+    draws: list[tuple[str, Callable[[], NDArray[np.float64]]]] = [
+        ("normal", lambda: chance.normal(5, 1, 20_000)),
         ("lognormal, winsorised at 10", lambda: np.minimum(chance.lognormal(0, 1, 20_000), 10)),
         ("conversion of 10 %", lambda: (chance.random(20_000) < 0.1).astype(float)),
         (

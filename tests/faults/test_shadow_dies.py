@@ -17,7 +17,7 @@ import pytest
 from moody import ABORTS, RAISES, Moody, ramp
 
 from governed import ADA, Governed, governed
-from loads import Load, ask, wait_for
+from loads import Load, ask, summed, wait_for
 from penstock.audit.readers import Readers
 from penstock.audit.record import Record
 from penstock.control.answers import ShadowAnswer
@@ -169,6 +169,8 @@ def test_killed_in_the_middle_it_goes_on_where_it_was(serving: Governed) -> None
             ids = [one.request_id for one in records(serving.home) if one.kind == "prediction" and one.at >= since]
             wait_for(lambda: has_paired(serving, COMPILED, ids), "all pairs")
             told = known(serving)
+            counted = {"model": "line", "version": str(COMPILED)}
+            wait_for(lambda: summed(serving.server, "penstock_shadow_pairs_total", **counted) == len(ids), "metrics")
     load.require_sound()
     found = shadow_records(serving, COMPILED)
     assert dict.fromkeys(ids, 1) == dict(Counter(one.request_id for one in found))

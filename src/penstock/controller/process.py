@@ -35,7 +35,7 @@ from penstock.errors import PenstockError
 from penstock.logs import set_up_logs
 from penstock.settings import Settings
 from penstock.workers import channel
-from penstock.workers.channel import Apply, Failed, Govern, Governs, Leave, Standing
+from penstock.workers.channel import Apply, Beat, Failed, Govern, Governs, Leave, Standing
 
 _LOG = logging.getLogger("penstock")
 _LOCK_S: Final = 10.0
@@ -118,6 +118,7 @@ def govern(end: socket.socket, told: Govern) -> None:
         parts: list[Part] = [*posts, plane.sealing, plane.rollouts, plane.shadows]
         for work in (*watchers(settings, plane), *(part.run for part in parts)):
             _started(work)
+        plane.shadows.on_counted = lambda counted: channel.send(end, Beat(0, counted))
         channel.send(end, Governs(url))
         asyncio.run(attend(end, plane.convergence, api, listener))
         for part in parts:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
@@ -28,6 +28,7 @@ from penstock.jobs.shadow_log import SHADOW_WORKER
 from penstock.jobs.shadow_state import Shadowed, ShadowState, read_state, reader_name
 from penstock.routing import CHAMPION, SHADOW
 from penstock.settings import Settings, environment_for_child
+from penstock.telemetry import FamilyState, Registry
 from penstock.workers.spawn import BackOff, fate_of
 
 _LOG = logging.getLogger("penstock")
@@ -35,6 +36,12 @@ _LOOK_S: Final = 1.0
 _END_S: Final = 5.0
 _REASON_BYTES: Final = 2000
 _READER: Final = "shadow-"
+_LABELS: Final = ("model", "version")
+_COUNTERS: Final = {
+    "penstock_shadow_pairs_total": "Rows that champion and shadow have answered.",
+    "penstock_shadow_errors_total": "Rows on which a shadow failed, and calls that killed its process.",
+    "penstock_shadow_skipped_total": "Records that a shadow passed unread, being too far behind.",
+}
 _THREADS: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "LOKY_MAX_CPU_COUNT")
 
 
@@ -120,6 +127,9 @@ class Shadows:
         self._ones: dict[str, One] = {}
         self._ending = threading.Event()
         self._told = ""
+        self._is_counting = False
+        self.on_counted: Callable[[list[FamilyState]], object] | None = None
+        """Gets what the shadows have counted, at each look."""
 
     def run(self) -> None:
         """Look now and then until `stop`, and then end them all."""
@@ -161,6 +171,9 @@ class Shadows:
             if name not in self._ones:
                 self._ones[name] = One(task)
             self._ones[name].look()
+        if self.on_counted is not None and (wanted or self._is_counting):
+            self.on_counted(counted(self._home, wanted.values()))
+        self._is_counting = bool(wanted)
         self._told = ""
 
     def _register(self, of: Shadowed) -> None:
@@ -222,6 +235,22 @@ def answer_of(home: Path, model: ModelState, running: tuple[str | None, int] | N
         last_failure=shown.last_failure,
         at=shown.at,
     )
+
+
+def counted(home: Path, wanted: Iterable[Shadowed]) -> list[FamilyState]:
+    """The metrics of some shadows, out of what they keep."""
+    registry = Registry()
+    pairs, errors, skipped = (registry.counter(name, text, _LABELS) for name, text in _COUNTERS.items())
+    lag = registry.gauge("penstock_shadow_lag_seconds", "How old the last call was when a shadow scored it.", _LABELS)
+    for of in wanted:
+        state, _ = _kept(home, of)
+        if state is not None and state.of == of:
+            labels = {"model": of.model, "version": str(of.version)}
+            pairs.child(**labels).inc(state.pairs)
+            errors.child(**labels).inc(state.errors)
+            skipped.child(**labels).inc(state.skipped)
+            lag.child(**labels).set(state.lag_s)
+    return registry.state()
 
 
 def _kept(home: Path, of: Shadowed) -> tuple[ShadowState | None, str | None]:

@@ -163,7 +163,7 @@ class Took(msgspec.Struct, frozen=True, tag=True):
 
 class Beat(msgspec.Struct, frozen=True, tag=True):
     """Worker to supervisor, a few times a second: it lives; its connections as in `Took`, and what it has counted,
-    which is up to `place`: a segment of its log and the bytes in it.
+    which is up to `place`: a segment of its log and the bytes in it. The controller says so what it has counted.
     """
 
     connections: int

@@ -12,8 +12,9 @@ from typing import Final
 import msgspec
 
 from penstock.settings import Settings
+from penstock.telemetry import FamilyState
 from penstock.workers import channel
-from penstock.workers.channel import Apply, Failed, Govern, Governs, Leave, Standing
+from penstock.workers.channel import Apply, Beat, Failed, Govern, Governs, Leave, Standing
 from penstock.workers.spawn import BackOff, Channelled, fate_of, spawn
 
 _LOG = logging.getLogger("penstock")
@@ -37,6 +38,8 @@ class Governor:
         self.url: str | None = None
         self.is_settled = False
         self.restarts = 0
+        self.counted: list[FamilyState] = []
+        """What the controller has counted."""
         self._govern = Govern(settings, url, datetime.now(UTC))
         self._on_word = on_word
         self._on_failure = on_failure
@@ -95,6 +98,8 @@ class Governor:
                 self._on_word()
             case Apply():
                 self._on_word()
+            case Beat():
+                self.counted = message.counted
             case Failed():
                 _LOG.error("the controller cannot begin: %s", message.message)
                 if self.url is None:
@@ -103,7 +108,7 @@ class Governor:
     def _bury(self, line: Channelled) -> None:
         self._loop.remove_reader(line.end)
         line.end.close()
-        process, self._process, self._line = self._process, None, None
+        process, self._process, self._line, self.counted = self._process, None, None, []
         if process is None:
             return
         self._ended.append(process)

@@ -360,6 +360,7 @@ class Supervisor:
         for worker in self._workers:
             every.merge(worker.counted.state())
         every.merge(self._natives.counted())
+        every.merge([] if self._governor is None else self._governor.counted)
         return every.text()
 
 

@@ -126,7 +126,7 @@ def test_the_simulation_is_the_evidence(traffic: Traffic) -> None:
     for life in lives(traffic, 3):
         evidence = evidence_of(observed(life))  # type: ignore[arg-type]
         errors = evidence.events["error"]
-        assert log_e(life, of_callers_once(life))[-1] == pytest.approx(log_e_of(errors.counted(), 1.0))
+        assert log_e(life, of_callers_once(life))[-1] == pytest.approx(log_e_of(errors.counted, 1.0))
         proof = proof_of(evidence.requests, errors.every, errors.every)
         assert log_proof(life)[-1] == pytest.approx(proof.log_e)
 

@@ -46,6 +46,15 @@ def count(tally: Tally, share: int, *, is_canary: bool, times: int = 1) -> None:
     pair[0 if is_canary else 1] += times
 
 
+def take(tally: Tally, share: int, *, is_canary: bool) -> None:
+    """Undo one `count`."""
+    pair = tally.get(share)
+    if pair is not None:
+        pair[0 if is_canary else 1] -= 1
+        if pair == [0, 0]:
+            del tally[share]
+
+
 def add(tally: Tally, other: Tally) -> None:
     """Add another tally to this one."""
     for share, (canary, champion) in other.items():

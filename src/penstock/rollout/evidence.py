@@ -15,7 +15,7 @@ from penstock.rollout.confidence import Difference, Interval, winsorised
 from penstock.rollout.counts import Tally, add, count, share_of
 from penstock.rollout.guardrails import DECILES, Guardrail, Watched
 from penstock.rollout.observation import ArmName, Observation, Outcome
-from penstock.rollout.reading import Reading, reading_of, sample_ratio_reading
+from penstock.rollout.reading import Reading, is_alarm, reading_of, sample_ratio_reading
 from penstock.rollout.seen import Callers, OnceEach
 from penstock.rollout.slowness import Slowness
 
@@ -139,6 +139,11 @@ class Evidence(msgspec.Struct, kw_only=True):
         read = (reading_of(guardrail, guardrails, *self._tallies(guardrail)) for guardrail in guardrails)
         return (*read, sample_ratio_reading(self.first_requests))
 
+    def alarms(self) -> tuple[Guardrail, ...]:
+        """Those whose reading would be an alarm, and nothing else of it: a tenth of the time."""
+        guardrails = self.watched.guardrails
+        return tuple(one for one in guardrails if is_alarm(one, guardrails, self._tallies(one)[2]))
+
     def intervals(self) -> dict[str, Interval]:
         """The differences of means, by metric (`run_ratio`, `score`, `loss`, and the operator's own)."""
         planned = self.watched.planned_requests
@@ -151,7 +156,7 @@ class Evidence(msgspec.Struct, kw_only=True):
         is_label = guardrail.name.startswith("label")
         # "labelled_more" and "labelled_less" are one event, seen from either side.
         events = self.events.get("labelled" if guardrail.name.startswith("labelled") else guardrail.name, OnceEach())
-        return self.mature if is_label else self.requests, events.every, events.counted()
+        return self.mature if is_label else self.requests, events.every, events.counted
 
     def _events_of(self, seen: Observation) -> Iterator[str]:
         if seen.is_error:

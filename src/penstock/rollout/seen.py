@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from penstock.rollout.counts import Tally, add, count, totals
+from penstock.rollout.counts import Tally, add, count, take, totals
 
 MOST_CALLERS: Final = 4_096
 """Of one guardrail's events, the callers that are remembered before every second one is left out."""
@@ -26,7 +26,7 @@ class OnceEach(msgspec.Struct):
     """
 
     every: Tally = {}
-    settled: Tally = {}
+    counted: Tally = {}
     callers: dict[int, tuple[float, int, bool]] = {}
     thinned: int = 0
 
@@ -34,43 +34,43 @@ class OnceEach(msgspec.Struct):
         """Add an event at `at` (seconds), of a caller by the hash of its key."""
         count(self.every, share, is_canary=is_canary)
         if key_hash is None:
-            count(self.settled, share, is_canary=is_canary)
-        elif share and not key_hash & self._left_out:
+            count(self.counted, share, is_canary=is_canary)
+        elif share and not self._is_left_out(key_hash):
+            known = self.callers.get(key_hash)
             event = (at, share, is_canary)
-            self.callers[key_hash] = min(event, self.callers.get(key_hash, event))
+            if known is not None and known <= event:
+                return
+            self.callers[key_hash] = event
+            count(self.counted, share, is_canary=is_canary)
+            if known is not None:
+                take(self.counted, known[1], is_canary=known[2])
             self._thin()
-
-    def counted(self) -> Tally:
-        """One event a caller, the earliest."""
-        tally: Tally = {}
-        add(tally, self.settled)
-        for _, share, is_canary in self.callers.values():
-            count(tally, share, is_canary=is_canary)
-        return tally
 
     def merge(self, other: OnceEach) -> None:
         """Add what another part has seen; a caller that both know counts once, while neither has left it out."""
         add(self.every, other.every)
-        add(self.settled, other.settled)
+        add(self.counted, other.counted)
         for key_hash, event in other.callers.items():
-            self.callers[key_hash] = min(event, self.callers.get(key_hash, event))
+            known = self.callers.get(key_hash, event)
+            if key_hash in self.callers:
+                _, share, is_canary = max(known, event)
+                take(self.counted, share, is_canary=is_canary)
+            self.callers[key_hash] = min(known, event)
         self.thinned = max(self.thinned, other.thinned)
-        self._settle()
+        self._forget()
         self._thin()
 
-    @property
-    def _left_out(self) -> int:
-        return (1 << self.thinned) - 1
+    def _is_left_out(self, key_hash: int) -> bool:
+        return bool(key_hash & ((1 << self.thinned) - 1))
 
     def _thin(self) -> None:
         while len(self.callers) > MOST_CALLERS and self.thinned < 62:
             self.thinned += 1
-            self._settle()
+            self._forget()
 
-    def _settle(self) -> None:
-        for key_hash in [key_hash for key_hash in self.callers if key_hash & self._left_out]:
-            _, share, is_canary = self.callers.pop(key_hash)
-            count(self.settled, share, is_canary=is_canary)
+    def _forget(self) -> None:
+        for key_hash in [key_hash for key_hash in self.callers if self._is_left_out(key_hash)]:
+            del self.callers[key_hash]
 
     def totals(self) -> tuple[int, int]:
         """All events: of the canary, of the champion."""

@@ -17,7 +17,8 @@ from penstock.cli.screen import console, print_json, print_table, say
 from penstock.cli.times import shown
 
 if TYPE_CHECKING:
-    from penstock.controller.replay import Going, Resumes, Task
+    from penstock.controller.replay import Going, Resumes
+    from penstock.controller.versions import FoundVersion
     from penstock.jobs.replay import Report
     from penstock.jobs.result import Result
     from penstock.settings import Settings
@@ -60,60 +61,64 @@ def replay(
     Examples: `penstock audit replay churn --on candidate --since 7d --by region --html churn.html`;
     `penstock audit replay churn --on champion --expect-identical`
     """
-    from penstock.controller.replay import replayed
-    from penstock.jobs.page import page_of
-    from penstock.jobs.replay import Question, report_path
+    from penstock.controller.replay import Task, replayed
+    from penstock.jobs.replay import Question
     from penstock.settings import from_environment
 
     settings = from_environment(flags={} if home is None else {"home": home}, file=config).settings
-    place = Path(settings.home)
-    if not (place / "audit").is_dir():
-        raise FileNotFoundError(f"{place / 'audit'}: there is no audit log in this home")
+    if not Path(settings.home, "audit").is_dir():
+        raise FileNotFoundError(f"{Path(settings.home, 'audit')}: there is no audit log in this home")
     moments = (moment_of(since, "--since"), moment_of(until, "--until"))
-    task = _task(settings, name, on, batch_rows=batch_rows)
+    conditions = pairs_of(where)
+    found = _found(settings, name, on)
     question = Question(
         model=name,
-        version=task.question.version,
-        digest=task.question.digest,
+        version=found.number,
+        digest=found.digest,
         since=since,
         until=until,
-        where=pairs_of(where),
+        where=conditions,
         by=by,
         is_whole=whole,
         is_identical=expect_identical,
     )
-    report = replayed(msgspec.structs.replace(task, question=question, moments=moments, again=again), _teller())
-    if html is not None:
-        html.write_text(page_of(report), encoding="utf-8")
-    if json:
-        print_json(report)
-    else:
-        _print(report)
-        say(f"kept in {report_path(place, report)}" + (f", shown in {html}" if html is not None else ""))
+    task = Task(
+        question=question,
+        path=str(found.path.absolute()),
+        settings=settings,
+        moments=moments,
+        decision=found.decision,
+        batch_rows=batch_rows,
+        again=again,
+    )
+    report = replayed(task, _teller())
+    _show(report, Path(settings.home), html, as_json=json)
     if expect_identical and not report.is_identical:
         raise typer.Exit(1)
 
 
-def _task(settings: Settings, name: str, on: str, *, batch_rows: int) -> Task:
+def _found(settings: Settings, name: str, on: str) -> FoundVersion:
     """The bundle that is meant: of the repository, or a path."""
     from penstock.bundle.manifest import manifest_of
-    from penstock.controller.replay import Task
-    from penstock.controller.versions import find_version
-    from penstock.jobs.replay import Question
+    from penstock.controller.versions import FoundVersion, find_version
 
     path = Path(on)
     if path.suffix == ".penstock" or "/" in on:
-        digest = manifest_of(path).content_digest
-        question = Question(model=name, version=0, digest=digest)
-        return Task(question=question, path=str(path.absolute()), settings=settings, batch_rows=batch_rows)
-    found = find_version(settings, name, on)
-    return Task(
-        question=Question(model=name, version=found.number, digest=found.digest),
-        path=str(found.path),
-        settings=settings,
-        decision=found.decision,
-        batch_rows=batch_rows,
-    )
+        return FoundVersion(number=0, digest=manifest_of(path).content_digest, path=path, decision=None)
+    return find_version(settings, name, on)
+
+
+def _show(report: Report, home: Path, html: Path | None, *, as_json: bool) -> None:
+    from penstock.jobs.page import page_of
+    from penstock.jobs.replay import report_path
+
+    if html is not None:
+        html.write_text(page_of(report), encoding="utf-8")
+    if as_json:
+        print_json(report)
+        return
+    _print(report)
+    say(f"kept in {report_path(home, report)}" + (f", shown in {html}" if html is not None else ""))
 
 
 def _teller() -> Callable[[Resumes | Going], None]:

@@ -171,9 +171,10 @@ class Predict:
             key,
             undeclared,
             None if call.trace is None else call.trace.trace_id,
-            None if call.assigned is None else call.assigned.bucket,
-            None if call.assigned is None else call.assigned.placed_by,
         )
+        if call.assigned is not None:
+            bucket, placed_by = call.assigned.bucket, call.assigned.placed_by
+            record = msgspec.structs.replace(record, bucket=bucket, placed_by=placed_by)
         self._log.append(record, spoken.opening, payload)
 
     def _recorded(self, calls: Sequence[Call], unwritten: Exception | None) -> None:

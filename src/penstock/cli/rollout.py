@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from penstock.cli.aa import aa
 from penstock.cli.asking import Asked, Config, Force, Home, Json, Name, Reason, Url, Version, by, number_of
 from penstock.cli.rollout_tables import print_rollout
 from penstock.cli.screen import print_json, progress, say
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True, help="Give a version more and more of the calls, as far as the evidence lets it."
 )
+app.command("aa")(aa)
 
 Why = Annotated[str, typer.Option("--reason", help="Why; it stands in the history for good.")]
 Html = Annotated[Path | None, typer.Option(help="Write the report as one HTML page to this file.")]

@@ -124,7 +124,7 @@ def replay(task: Task, tell: Callable[[Told], None]) -> Report:
             model,
             moments=task.moments,
             decision=task.decision,
-            sealed_lines=_sealed_lines(home),
+            sealed_lines=sealed_lines_of(home),
             batch_rows=task.batch_rows,
             again=task.again,
         )
@@ -133,7 +133,7 @@ def replay(task: Task, tell: Callable[[Told], None]) -> Report:
         return job.run(lambda progress: tell(Going(progress)))
 
 
-def _sealed_lines(home: Path) -> SealedLines | None:
+def sealed_lines_of(home: Path) -> SealedLines | None:
     """What reads the sealed part of the log, which needs pyarrow, where there is one. Raises MissingExtra."""
     if not (home / "audit" / SEALED).exists():
         return None

@@ -90,6 +90,12 @@ def reading_of(guardrail: Guardrail, watched: Sequence[Guardrail], requests: Tal
     )
 
 
+def is_alarm(guardrail: Guardrail, watched: Sequence[Guardrail], counted: Tally) -> bool:
+    """Whether the reading of this guardrail, of the events that count, is an alarm."""
+    evidence = log_e(mirrored(counted) if guardrail.is_mirrored else counted, guardrail.r0)
+    return bounded_exp(evidence) >= limit_of(guardrail.kind, watched)
+
+
 def sample_ratio_reading(first_requests: Tally) -> Reading:
     """Whether callers reach the arms as the weights say; it holds, has an alpha of its own, and is proven of nothing.
 

@@ -246,6 +246,19 @@ def test_a_fallback_stays_on_the_arm(server: Threaded, client: httpx.Client) -> 
 
 
 @pytest.mark.usefixtures("as_before")
+def test_an_arm_that_is_not_here_is_the_champions(server: Threaded, client: httpx.Client) -> None:
+    """Where an arm's version is not served its callers get the champion; record, headers and page say so."""
+    lost = Experiment(id="lost", arms=(Arm(name="gone", version=9, weight=9999), Arm(name="canary", version=2)))
+    swap(server, "churn", experiment=settled(lost))
+    answer = client.post(PATH, json={**BODY, "key": KEYS[0]})
+    assert ("champion", "1") == arm_of(answer)
+    record = server.record(answer.json()["request_id"])
+    assert ("champion", "unavailable", 1) == (record.arm, record.placed_by, record.version)
+    weights = {"champion": 10_000, "gone": 0, "canary": 0}
+    assert (weights, weights) == (record.weights, client.get("/v1/models/churn").json()["experiment"]["weights"])
+
+
+@pytest.mark.usefixtures("as_before")
 def test_weights_change_between_two_calls(server: Threaded, client: httpx.Client, wanted: Wanted) -> None:
     """Raised arms take callers of the champion only; ended, nothing says anything of an experiment."""
     before = {key: client.post(PATH, json={**BODY, "key": key}).headers["x-penstock-arm"] for key in KEYS}

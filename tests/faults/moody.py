@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from typing import Any
 
@@ -20,7 +19,7 @@ ROW_TOO_MANY = -1005.0
 MOODS = {"raises": RAISES, "nan": NAN, "a row too few": ROW_TOO_FEW, "a row too many": ROW_TOO_MANY}
 HANGS_S = 3.0
 NEVER_ENDS = -1006.0
-ABORTS = -1007.0
+KILLS = -1007.0
 FACTORS = (1.0, 2.0, 3.0)
 """By which versions 1, 2 and 3 of a model multiply."""
 
@@ -45,6 +44,27 @@ def scaled(factor: float) -> onnx.ModelProto:
     return helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
 
 
+def touchy() -> onnx.ModelProto:
+    """The graph that answers the logarithm of `x`; at `KILLS` it divides so that the processor ends the process."""
+    ends = [helper.make_tensor_value_info(name, TensorProto.DOUBLE, ["n", 1]) for name in ("x", "y")]
+    held = [
+        helper.make_tensor("least", TensorProto.INT64, [1], [-(2**63)]),  # by -1 it is more than there is
+        helper.make_tensor("shift", TensorProto.INT64, [1], [-1 - int(KILLS)]),
+        helper.make_tensor("zero", TensorProto.DOUBLE, [1], [0.0]),
+    ]
+    nodes = [
+        helper.make_node("Cast", ["x"], ["whole"], to=TensorProto.INT64),
+        helper.make_node("Add", ["whole", "shift"], ["shifted"]),
+        helper.make_node("Div", ["least", "shifted"], ["part"]),
+        helper.make_node("Cast", ["part"], ["share"], to=TensorProto.DOUBLE),
+        helper.make_node("Mul", ["share", "zero"], ["nothing"]),
+        helper.make_node("Log", ["x"], ["log"]),
+        helper.make_node("Add", ["log", "nothing"], ["y"]),
+    ]
+    made = helper.make_graph(nodes, "graph", ends[:1], ends[1:], held)
+    return helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+
 class Moody(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """Answers `x` times `factor`, in `cost_s`; one row with a mood's number spoils the whole batch."""
 
@@ -65,8 +85,6 @@ class Moody(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lear
             raise RuntimeError("I will not")
         if HANGS in values:
             time.sleep(HANGS_S)
-        if ABORTS in values:
-            os.abort()
         if NEVER_ENDS in values:
             time.sleep(3600.0)
         values[values == NAN] = np.nan

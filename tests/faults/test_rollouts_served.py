@@ -181,9 +181,10 @@ def test_a_better_one_is_promoted(serving: Governed, data: Bank) -> None:
 @long
 @pytest.mark.parametrize(("kind", "within"), [("slow", 400), ("shifted", 1_500)])
 def test_what_is_slow_or_mis_scaled_is_held(serving: Governed, data: Bank, kind: str, within: int) -> None:
-    """A forest of thirty times the trees, and a column in other units: held within so many of its requests."""
+    """A model of five times the run time, and a column in other units: held within so many of its requests."""
     callers = Callers(serving, data)
-    answer = rolled_out(serving, callers, data.version(kind))
+    plan = msgspec.structs.replace(PLAN, watch=Watched(is_recalibrated=kind == "slow"))
+    answer = rolled_out(serving, callers, data.version(kind), plan)
     assert answer.rollout.held, answer
     say(f"{kind}: {answer.rollout.held}, {canary_n(answer)} canary requests, {dict(callers.statuses)}")
     assert answer.rollout.held[0].startswith("slow" if kind == "slow" else "score_decile")

@@ -11,10 +11,9 @@ from collections.abc import Iterator
 from itertools import cycle
 from pathlib import Path
 
-import moody
 import msgspec
 import pytest
-from moody import ABORTS, RAISES, Moody, ramp
+from moody import KILLS, ramp, touchy
 
 from governed import ADA, Governed, governed
 from loads import Load, ask, summed, wait_for
@@ -29,9 +28,10 @@ from running import Running, records, request
 
 CALLERS = 4
 BREATH_S = 0.01
-KILLS = 3
+TIMES = 3
+NEGATIVE = -5.0
 SLOW_S = 180.0
-COMPILED, NATIVE = 2, 3
+COMPILED, TOUCHY = 2, 3
 
 
 def call_of(x: float) -> bytes:
@@ -62,22 +62,18 @@ class Rows(Load):
 
 @pytest.fixture(scope="module")
 def serving(versions: dict[str, list[Path]], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Governed]:
-    """A server of `line`: version 1 is the champion, 2 answers twice as much, 3 is native and has moods."""
+    """A server of `line`: version 1 is the champion, 2 answers twice as much, 3 fails on some rows."""
     import penstock
 
-    out = tmp_path_factory.mktemp("native")
-    options = penstock.PackOptions(golden_rows=8, trusted=("moody.Moody",))
-    native = penstock.pack(Moody().fit(ramp(), None), name="line", sample=ramp(), out=out, options=options).path
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(
-            "PYTHONPATH", os.pathsep.join([str(Path(moody.__file__).parent), os.environ.get("PYTHONPATH", "")])
-        )
-        with governed(
-            tmp_path_factory.mktemp("shadows") / "home", sklearn__trusted="moody.Moody", shadow__priority="low"
-        ) as started:
-            for path in (*versions["line"][:2], native):
-                started.publish(path)
-            yield started
+    out = tmp_path_factory.mktemp("touchy")
+    options = penstock.PackOptions(golden_rows=8)
+    last = penstock.pack(touchy(), name="line", sample=ramp(), out=out, options=options).path
+    # While all cores are busy an idle process gets nothing: here it must get on.
+    patience = {"shadow__priority": "low", "shadow__max_lag_s": 600.0}
+    with governed(tmp_path_factory.mktemp("shadows") / "home", **patience) as started:
+        for path in (*versions["line"][:2], last):
+            started.publish(path)
+        yield started
 
 
 def shadows_of(serving: Governed) -> list[int]:
@@ -158,7 +154,7 @@ def test_killed_in_the_middle_it_goes_on_where_it_was(serving: Governed) -> None
     with Rows(serving.server, 3.0, 5.0) as load:
         load.wait_for(10)
         with shadowing(serving, COMPILED):
-            for _ in range(KILLS):
+            for _ in range(TIMES):
                 os.kill(at_work(serving), signal.SIGKILL)
             first = at_work(serving)
             kill_controller(serving)
@@ -182,18 +178,18 @@ def test_killed_in_the_middle_it_goes_on_where_it_was(serving: Governed) -> None
 
 
 def test_it_fails_on_every_tenth_row_and_dies_over_one(serving: Governed) -> None:
-    """Rows that make it raise are errors; over one that aborts its process it dies twice, and then passes it by."""
-    with shadowing(serving, NATIVE), serving.server.client() as client:
-        xs = [1.0] * 9 + [RAISES, 1.0, ABORTS] + [1.0] * 7 + [RAISES]
+    """Rows that it cannot answer are errors; over one that ends its process it dies twice, and then passes it by."""
+    with shadowing(serving, TOUCHY), serving.server.client() as client:
+        xs = [1.0] * 9 + [NEGATIVE, 1.0, KILLS] + [1.0] * 7 + [NEGATIVE]
         answers = [client.post("/v1/models/line/predict", json={"instances": [{"x": x}]}).json() for x in xs]
         ids = [answer["request_id"] for answer in answers]
-        wait_for(lambda: has_paired(serving, NATIVE, ids), "all pairs", SLOW_S)
+        wait_for(lambda: has_paired(serving, TOUCHY, ids), "all pairs", SLOW_S)
         told = known(serving)
     assert [[{"value": x}] for x in xs] == [answer["predictions"] for answer in answers]
-    codes = {one.request_id: one.code for one in shadow_records(serving, NATIVE)}
-    expected = {RAISES: "model_failed", ABORTS: "shadow_crashed"}
+    codes = {one.request_id: one.code for one in shadow_records(serving, TOUCHY)}
+    expected = {NEGATIVE: "model_failed", KILLS: "shadow_crashed"}
     assert {one: expected.get(x, "ok") for one, x in zip(ids, xs, strict=True)} == codes
-    assert len(ids) == len(shadow_records(serving, NATIVE))
+    assert len(ids) == len(shadow_records(serving, TOUCHY))
     assert (17, 3, 1, 2) == (told.pairs, told.errors, told.crashed, told.deaths)
 
 

@@ -76,14 +76,15 @@ def control_plane(
         rule = KeepRule(last=models.keep_last, days=models.keep_days, loaded=models.kept)
         sealing = Sealing(home, settings.audit, Readers(home / "audit").has_passed)
         upkeep = Upkeep(control, store, repository, home=home, rule=rule, sealing=sealing)
-        rollouts = Rollouts(control, convergence, StagesHere(home), home=home, node=node.name)
+        rollouts = Rollouts(control, convergence, StagesHere(home, repository, settings), home=home, node=node.name)
         shadows = Shadows(settings, control.state, shelf.where)
         operations = LocalOperations(
             control,
             convergence,
             upkeep,
             apply_s=settings.control.apply_s,
-            node=node.name, known=rollouts.known,
+            node=node.name,
+            known=rollouts.known,
             shadow=shadows.answer,
         )
         yield Plane(control, convergence, operations, store, repository, sealing, rollouts, shadows)

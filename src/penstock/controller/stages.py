@@ -1,52 +1,65 @@
-"""The stages of a rollout before it gets traffic: a replay, run as a process of its own; the shadow's pairs."""
+"""The stages of a rollout before it gets traffic: a replay, in a process of its own; the shadow's pairs."""
 
 from __future__ import annotations
 
-import contextlib
-import subprocess
-import sys
+import threading
+from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, TypeAlias
 
 import msgspec
 
+from penstock.control.repository import Repository
 from penstock.control.rollouts import RolloutState
 from penstock.control.state import ModelState
-from penstock.controller.judging import path_of
-from penstock.durable import make_directory
-from penstock.errors import SegmentError
+from penstock.controller.replay import Task, replayed
+from penstock.errors import PenstockError, SegmentError
+from penstock.jobs.replay import Question
+from penstock.jobs.scoring import BATCH_ROWS
 from penstock.jobs.shadow_state import read_state
+from penstock.rollout.declared import ReplayOptions
 from penstock.rollout.plan import Findings
-from penstock.settings import environment_for_child
+from penstock.settings import Settings
 
-_SHOWN: Final = 300
-_NICE: Final = 10
+_AGAIN: Final = "`penstock rollout resume` tries again"
+_Round: TypeAlias = tuple[str, frozenset[str]]
+"""A rollout, and what a person has accepted of it: another try after each `resume`."""
 
 
 class StagesHere:
-    """`Stages` on this machine, for one thread. A replay that is killed is begun again, and goes on where it was."""
+    """`Stages` on this machine, used by one thread. A replay runs in a process of its own, which is waited for in a
+    thread; after a restart of the controller it goes on where it was.
+    """
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, repository: Repository, settings: Settings) -> None:
         self._home = home
-        self._replays: dict[str, subprocess.Popen[bytes]] = {}
+        self._repository = repository
+        self._settings = settings
+        self._replays: dict[_Round, Findings] = {}
 
     def findings(self, model: ModelState, rollout: RolloutState) -> Findings:
         """What replay or shadow, whichever the stage is, has found so far."""
-        return self._replay(model.name, rollout) if rollout.stage == "replay" else self._shadow(model.name, rollout)
+        options = rollout.plan.replay
+        if rollout.stage != "replay" or options is None:
+            return self._shadow(model.name, rollout)
+        key = (rollout.id, rollout.accepted)
+        if key not in self._replays:
+            self._replays[key] = Findings()
+            work = threading.Thread(target=self._replay, args=(key, model, rollout, options), daemon=True)
+            work.start()
+        return self._replays[key]
 
     def tidy(self, running: set[str]) -> None:
-        """End the replays of all other rollouts."""
-        for rollout_id in self._replays.keys() - running:
-            process = self._replays.pop(rollout_id)
-            process.kill()
-            process.wait()
+        """Forget what belongs to none of the rollouts of these ids. A replay under way ends by itself, unread."""
+        for key in [key for key in self._replays if key[0] not in running]:
+            del self._replays[key]
 
     def _shadow(self, name: str, rollout: RolloutState) -> Findings:
         try:
             state = read_state(self._home, name, rollout.version)
         except SegmentError as error:
             return Findings(failure=str(error))
-        if state is None or state.of.champion != rollout.champion:
+        if state is None or state.of.champion != rollout.champion or state.began_at < rollout.since:
             return Findings()
         return Findings(
             rows=state.pairs + state.errors,
@@ -55,43 +68,39 @@ class StagesHere:
             unscorable=state.unscorable,
         )
 
-    def _replay(self, name: str, rollout: RolloutState) -> Findings:
-        result = path_of(self._home, rollout.id).with_suffix(".replay")
-        process = self._replays.get(rollout.id)
-        if process is None:
-            with contextlib.suppress(FileNotFoundError):
-                return _found(result.read_bytes())
-            make_directory(result.parent)
-            self._replays[rollout.id] = _started(self._home, name, rollout, result)
-            return Findings()
-        if process.poll() is None:
-            return Findings()
-        del self._replays[rollout.id]
-        if process.returncode < 0:
-            return Findings()  # killed: the next look begins it again
-        partial, said = result.with_suffix(".partial"), result.with_suffix(".said")
-        if process.returncode:
-            last = said.read_text(errors="replace").strip()[-_SHOWN:]
-            return Findings(failure=f"the replay failed: {last or f'exit {process.returncode}'}. `resume` tries again")
-        partial.rename(result)
-        return _found(result.read_bytes())
+    def _replay(self, key: _Round, model: ModelState, rollout: RolloutState, options: ReplayOptions) -> None:
+        """In a thread of its own: replay, and note what came of it."""
+        try:
+            found = self._replayed(model, rollout, options)
+        except (PenstockError, OSError, msgspec.DecodeError) as error:
+            found = Findings(failure=f"the replay failed: {error}. {_AGAIN}")
+        except Exception as error:  # the edge of a thread
+            found = Findings(failure=f"the replay failed: {error!r}. {_AGAIN}")
+        if key in self._replays:
+            self._replays[key] = found
 
-
-def _started(home: Path, name: str, rollout: RolloutState, result: Path) -> subprocess.Popen[bytes]:
-    options = rollout.plan.replay
-    if options is None:
-        raise ValueError(f"the rollout {rollout.id} has no replay")
-    asked = ["--on", str(rollout.version), "--since", f"{options.days:g}d", "--rows", str(options.rows)]
-    command = ["nice", "-n", str(_NICE), sys.executable, "-m", "penstock", "audit", "replay", name]
-    with result.with_suffix(".partial").open("wb") as out, result.with_suffix(".said").open("wb") as said:
-        return subprocess.Popen(
-            [*command, *asked, "--home", str(home), "--json"], stdout=out, stderr=said, env=environment_for_child()
+    def _replayed(self, model: ModelState, rollout: RolloutState, options: ReplayOptions) -> Findings:
+        since = rollout.started - timedelta(days=options.days)
+        question = Question(
+            model=model.name,
+            version=rollout.version,
+            digest=rollout.digest,
+            since=f"{options.days:g} days before {rollout.id}",
+            most_pairs=options.rows,
         )
-
-
-def _found(text: bytes) -> Findings:
-    try:
-        told: dict[str, Any] = msgspec.json.decode(text)
-        return Findings(rows=told["rows"], errors=told["errors"] + told["refused"], flips=told["flips"], is_done=True)
-    except (msgspec.MsgspecError, KeyError, TypeError) as error:
-        return Findings(failure=f"the result of the replay cannot be read: {error!r}")
+        task = Task(
+            question=question,
+            path=str(self._repository.local(model.versions[rollout.version].published.seal).absolute()),
+            settings=self._settings,
+            moments=(since, rollout.started),
+            decision=model.config.options.decision,
+            batch_rows=BATCH_ROWS,
+        )
+        result = replayed(task, lambda told: None).result
+        return Findings(
+            rows=result.pairs + result.rows.refused + result.rows.failed,
+            errors=result.rows.refused + result.rows.failed,
+            flips=result.flips,
+            unscorable=result.rows.lacking + result.rows.without_features + result.rows.without_answer,
+            is_done=True,
+        )

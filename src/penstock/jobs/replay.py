@@ -40,7 +40,8 @@ NEAR: Final = 1e-12
 class Question(msgspec.Struct, frozen=True, kw_only=True):
     """What is asked: the answers of `model`, by the version with this `digest` (its number is `version`, 0 of a bundle
     that is not published). `since` and `until` are as they were given ("7d"): a replay that goes on is still the same
-    question a minute later. The rest as in `Scoring`.
+    question a minute later. `most_pairs`: it ends after the batch with which there are as many. The rest as in
+    `Scoring`.
     """
 
     model: str
@@ -52,6 +53,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     by: str | None = None
     is_whole: bool = False
     is_identical: bool = False
+    most_pairs: int | None = None
 
     @property
     def id(self) -> str:
@@ -209,6 +211,8 @@ class Replay:
                 continue
             self._compare(held)
             held, held_rows = [], 0
+            most = self._state.question.most_pairs
+            is_done = is_done or (most is not None and self._comparison.pairs >= most)
             now_s = time.monotonic()
             if now_s - saved_s >= save_s and not is_done:
                 self._save(reader.position, read, now_s - began_s)

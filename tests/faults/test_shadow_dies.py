@@ -28,7 +28,7 @@ from running import Running, records, request
 
 CALLERS = 4
 BREATH_S = 0.01
-TIMES = 3
+TIMES = 2
 NEGATIVE = -5.0
 SLOW_S = 180.0
 COMPILED, TOUCHY = 2, 3

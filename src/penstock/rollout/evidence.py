@@ -31,7 +31,7 @@ class Evidence(msgspec.Struct, kw_only=True):
     """What is known of a canary against its champion. Encode it with msgspec (JSON or MessagePack) to save it.
 
     Numbers of events are exact and by share, so that evidence of parts merges to that of the whole, in any order, but
-    for what is learnt on the way (`slow`, deciles without declared edges, means). At most some 3 MB as JSON, whatever
+    for what is learnt on the way (`slow`, deciles without declared edges, means). At most some 5 MB as JSON, whatever
     comes. Not thread-safe.
 
     - `arms`: requests by arm, those that were placed by rule or hand included; `left_out`: how many these were.

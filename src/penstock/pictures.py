@@ -31,7 +31,8 @@ body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(
   margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
 table { border-collapse: collapse; } th, td { text-align: left; padding: .2rem .9rem .2rem 0; vertical-align: top;
-  border-bottom: 1px solid var(--line); overflow-wrap: anywhere; }
+  border-bottom: 1px solid var(--line); overflow-wrap: break-word; }
+div.wide { overflow-x: auto; } figure { margin: .5rem 0; }
 td.number { text-align: right; font-variant-numeric: tabular-nums; }
 p.note { color: var(--soft); } svg { max-width: 100%; height: auto; }
 svg text { font: 11px system-ui, sans-serif; fill: var(--ink); } svg .soft { fill: var(--soft); }
@@ -131,7 +132,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """A table of texts and numbers, escaped; None is an empty cell."""
     head = "".join(f"<th>{escaped(name)}</th>" for name in columns)
     body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 def section(title: str, *parts: str, note: str = "") -> str:

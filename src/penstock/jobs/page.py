@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
 
@@ -48,9 +47,8 @@ def pictures(result: Result, by: str | None = None) -> list[str]:
         if reasons:
             parts.append(section(title, table(["why", "rows"], list(reasons.items()))))
     if result.largest:
-        names = sorted({name for one in result.largest for name in one.features})
-        found = [_row(one, names) for one in result.largest]
-        parts.append(section("Largest differences", table([*LARGEST, *names], found)))
+        found = [[*different(one), _features(one)] for one in result.largest]
+        parts.append(section("Largest differences", table([*LARGEST, "features"], found)))
     return parts
 
 
@@ -148,8 +146,9 @@ def segments(result: Result) -> list[tuple[object, ...]]:
 def said(answer: dict[str, Any]) -> str:
     """An answer in one line."""
     numbers = answer.get("probabilities") or answer.get("values") or {}
-    parts = [str(answer[name]) for name in ("label", "value") if name in answer]
-    return " ".join([*parts, ", ".join(f"{name} {_number(value)}" for name, value in numbers.items())]).strip()
+    parts = [_number(answer[name]) for name in ("label", "value") if name in answer]
+    inner = ", ".join(f"{name} {_number(value)}" for name, value in numbers.items())
+    return " ".join([*parts, f"({inner})" if parts and inner else inner]).strip()
 
 
 def different(one: Different) -> list[object]:
@@ -163,12 +162,12 @@ def different(one: Different) -> list[object]:
     ]
 
 
-def _row(one: Different, names: Iterable[str]) -> list[object]:
-    return [*different(one), *(one.features.get(name) for name in names)]
+def _features(one: Different) -> str:
+    return ", ".join(f"{name} {_number(value)}" for name, value in one.features.items() if value is not None)
 
 
 def _number(value: object) -> str:
-    return f"{value:.6g}" if isinstance(value, int | float) else str(value)
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _moved(moved: Moved) -> str:

@@ -158,9 +158,7 @@ def test_an_arm_that_cannot_be_served_is_the_champions() -> None:
     """Where an arm's version is not there the champion answers, is marked as no evidence, and has the weight."""
     found = settled(experiment(4000, 3000))
     one = split(found, without=(2,))
-    there = Counter(
-        (arm.arm, arm.version, arm.placed_by) for arm in (assign_bucket(one, b) for b in range(BUCKETS))
-    )
+    there = Counter((arm.arm, arm.version, arm.placed_by) for arm in (assign_bucket(one, b) for b in range(BUCKETS)))
     assert {("champion", 1, "unavailable"): 4000, ("green", 3, None): 3000, ("champion", 1, None): 3000} == there
     assert {"champion": 7000, "blue": 0, "green": 3000} == one.weights
 

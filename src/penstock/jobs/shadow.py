@@ -74,7 +74,7 @@ class Shadow:
         self._reader = self._follower.reader(self.state.position)
         self._comparison = Comparison(self.state.comparison, most_exact=_EXACT)
         self._scored: list[Pairs] = []
-        self._is_changed = True
+        self._is_changed, self._is_told = True, False
         self._flushed_s = self._saved_s = self._told_s = 0.0
 
     def step(self) -> bool:
@@ -92,7 +92,7 @@ class Shadow:
         seen: list[Any] = batch.records  # what the scoring's `decode` made of them
         calls = [call for call in seen if self._is_asked(call)]
         for group in runs_of(calls):
-            if self._is_late(group[0]) and not any(call.request_id in self._known for call in group):
+            if self._is_late(group[0]) and not self._known:
                 self._skip(sum(call.seq >= group[0].seq for call in batch.records))
                 break
             self._take(batch.run, group)
@@ -105,28 +105,32 @@ class Shadow:
 
     def save(self) -> None:
         """Keep how far it is, with what the pairs say. Raises SegmentError."""
-        if self._known or not self._is_changed:
+        if self._known:
             return  # until what an earlier life wrote is counted, its state stands
-        self._log.flush()
-        state = self.state
-        self._count()
-        state.comparison = self._comparison.state()
-        state.position, state.written = self._reader.position, self._written.end()
-        state.suspects = state.suspects.behind(state.position.marks)
-        state.at = self._now()
-        state.lag_records = self._reader.lag().records if state.lag_s else 0
-        write_state(self._home, state)
-        self._is_changed = False
-        if self._clock() - self._told_s >= _READER_S:
-            self._told_s = self._clock()
-            # What shadows write is read by none of them: it need not wait for this one.
-            self._readers.save(self._name, Position({**state.written.marks, **state.position.marks}))
+        if self._is_changed:
+            self._log.flush()
+            self._count()
+            state = self.state
+            state.comparison = self._comparison.state()
+            state.position, state.written = self._reader.position, self._written.end()
+            state.suspects = state.suspects.behind(state.position.marks)
+            state.at = self._now()
+            state.lag_records = self._reader.lag().records if state.lag_s else 0
+            write_state(self._home, state)
+            self._is_changed, self._is_told = False, False
+        if not self._is_told and self._clock() - self._told_s >= _READER_S:
+            self._tell()
 
     def close(self) -> None:
         """Save, and give the files back."""
         self.save()
         self._log.close()
         self._attempt.close()
+
+    def _tell(self) -> None:
+        """Say to who seals the log how far it has come. What shadows write none of them reads, so it need not wait."""
+        self._is_told, self._told_s = True, self._clock()
+        self._readers.save(self._name, Position({**self.state.written.marks, **self.state.position.marks}))
 
     def _begun(self) -> ShadowState:
         """The state to go on with, in which the death of the life before is noted."""

@@ -69,9 +69,31 @@ class ArmRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             raise ValueError(f"Expected `equals` beside `header` (a text) and `field` only, in a rule of {self.arm!r}")
 
 
+class Goal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What an A/B test is about: the `metric` whose mean is compared between each arm and the champion.
+
+    - `conversion`: whether the feedback on a call `equals` this text (of what is no text, its JSON). `value`: the
+      number that the feedback says. `score`: the answer's own number, which needs no feedback.
+    - `label_delay_s`: how old a call is when its feedback is looked at; later feedback counts as none.
+    - `is_missing_zero`: a call without feedback counts as 0; else it is left out.
+    - `planned_calls`: of an arm and the champion; intervals are the narrowest there.
+    """
+
+    metric: Literal["conversion", "value", "score"] = "score"
+    equals: str | None = None
+    label_delay_s: Annotated[float, Meta(ge=0)] = 86_400.0
+    is_missing_zero: bool = False
+    planned_calls: Annotated[int, Meta(ge=1)] = 10_000
+
+    def __post_init__(self) -> None:
+        if (self.metric == "conversion") is (self.equals is None):
+            raise ValueError(f"Expected `equals` with the metric `conversion` and no other, got {self.metric!r}")
+
+
 class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """Arms beside the champion of one model. `salt` is hashed with a caller's key (none: the id); of its buckets the
-    last `holdout` are given to no arm. The first of the `rules` that fits comes before the hash.
+    last `holdout` are given to no arm. The first of the `rules` that fits comes before the hash. With a `goal` it is an
+    A/B test, which is judged.
     """
 
     id: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
@@ -79,6 +101,7 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     arms: tuple[Arm, ...] = ()
     rules: tuple[ArmRule, ...] = ()
     holdout: Weight = 0
+    goal: Goal | None = None
 
     def __post_init__(self) -> None:
         names = [arm.name for arm in self.arms]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,9 @@ from penstock.control.answers import Judged
 from penstock.control.changes import Who
 from penstock.control.rollouts import RolloutState
 from penstock.controller.judging import Judging, path_of
-from penstock.jobs.observing import loss_of, observation_of, score_of
+from penstock.jobs.observing import Observer, loss_of, observation_of, score_of
 from penstock.rollout.declared import Plan
+from penstock.rollout.evidence import Evidence
 from penstock.rollout.guardrails import Watched
 from records import AT, answered, write
 
@@ -32,6 +33,11 @@ def rollout(**watched: Any) -> RolloutState:
         id=ID, version=2, digest="d", champion=1, plan=plan, stage="step", step=0, started=AT, since=AT,
         who=Who("ana"), node="",
     )  # fmt: skip
+
+
+def judging(home: Path, of: RolloutState, follower: Follower, *clock: Callable[[], float]) -> Judging:
+    """The rollout under judgement in a home."""
+    return Judging(path_of(home, of.id), Observer(of.id, Evidence.of(of.plan.watch)), follower, *clock)
 
 
 def arm(number: int, name: str | None = None, **changes: Any) -> Record:
@@ -56,7 +62,7 @@ def bare(judged: Judged) -> Judged:
 
 def before(home: Path) -> None:
     """The evidence begins before everything that is written after this."""
-    Judging(home, rollout(), Follower(home / "audit")).save()
+    judging(home, rollout(), Follower(home / "audit")).save()
 
 
 @pytest.mark.parametrize("parts", [1, 2, 7])
@@ -69,11 +75,11 @@ def test_dying_changes_no_number(tmp_path: Path, parts: int) -> None:
     for part in range(parts):
         end = None if part == parts - 1 else (part + 1) * size
         write(tmp_path / "audit", records[part * size : end])
-        doomed = Judging(tmp_path, rollout(), Follower(tmp_path / "audit"))
+        doomed = judging(tmp_path, rollout(), Follower(tmp_path / "audit"))
         doomed.look()  # dies with what it has read, saved or not
         if part % 2:
             doomed.save()
-    judged = bare(Judging(tmp_path, rollout(), Follower(tmp_path / "audit")).look())
+    judged = bare(judging(tmp_path, rollout(), Follower(tmp_path / "audit")).look())
     assert (105, 315) == (judged.canary_n, judged.champion_n)
     [errors] = [one for one in judged.readings if one.name == "error"]
     failed = [number for number in range(420) if number % 10 == 0]
@@ -88,7 +94,7 @@ def test_another_evidence_is_refused(tmp_path: Path) -> None:
     path.parent.mkdir()
     path.write_bytes(b"{}")
     with pytest.raises(ValueError, match="expected the evidence of a rollout"):
-        Judging(tmp_path, rollout(), Follower(tmp_path / "audit"))
+        judging(tmp_path, rollout(), Follower(tmp_path / "audit"))
     assert b"{}" == path.read_bytes()
 
 
@@ -97,7 +103,7 @@ def test_labels_count_when_they_are_mature(tmp_path: Path) -> None:
     (tmp_path / "audit").mkdir()
     now = [AT.timestamp()]
     watched = rollout(label_delay_s=100.0)
-    judging = Judging(tmp_path, watched, Follower(tmp_path / "audit", fresh_s=0.0), lambda: now[0])
+    under_way = judging(tmp_path, watched, Follower(tmp_path / "audit", fresh_s=0.0), lambda: now[0])
     said = {0: "yes", 1: "no", 4: "no"}
     labels = [
         Record(kind="feedback", request_id=arm(number).request_id, at=AT + timedelta(seconds=50), model="churn",
@@ -109,9 +115,9 @@ def test_labels_count_when_they_are_mature(tmp_path: Path) -> None:
         input=[{"index": 0, "actual": "no"}],
     )  # fmt: skip
     write(tmp_path / "audit", [*(arm(number) for number in range(8)), *labels, late])
-    assert 8 == judging.look().waiting
+    assert 8 == under_way.look().waiting
     now[0] += 200
-    judged = judging.look()
+    judged = under_way.look()
     assert 0 == judged.waiting
     [loss] = [one for one in judged.readings if one.name == "label_loss"]
     assert (2, 6) == (loss.canary_n, loss.champion_n)

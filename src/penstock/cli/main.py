@@ -11,6 +11,7 @@ from penstock.cli.bundles import inspect, pack, verify
 from penstock.cli.control import alias, apply, backup, deploy, gc, publish, remove, restore, rollback
 from penstock.cli.demo import demo
 from penstock.cli.doctor import doctor
+from penstock.cli.experiment import app as experiment
 from penstock.cli.feedback import feedback
 from penstock.cli.imports import import_model
 from penstock.cli.models import history, model, models
@@ -58,6 +59,7 @@ audit.command("training-set")(training_set)
 audit.command("replay")(replay)
 app.add_typer(audit, name="audit")
 app.add_typer(rollout, name="rollout", rich_help_panel=_VERSIONS)
+app.add_typer(experiment, name="experiment", rich_help_panel=_VERSIONS)
 app.command("predict")(predict)
 app.command("feedback")(feedback)
 app.command("doctor")(doctor)

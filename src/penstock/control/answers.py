@@ -195,19 +195,22 @@ class EraseAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
     """The evidence at a moment (Unix seconds), for pictures: requests that count, and of each guardrail with events the
-    lower end, the middle and the upper end of its ratio; an end that is unbounded is 1e6.
+    lower end, the middle and the upper end of its ratio; an end that is unbounded is 1e6. `means` likewise, the
+    differences whose interval could be told.
     """
 
     at_s: float
     canary_n: int
     champion_n: int
     ratios: dict[str, tuple[float, float, float]] = {}
+    means: dict[str, tuple[float, float, float]] = {}
 
 
 class Judged(msgspec.Struct, frozen=True, kw_only=True):
     """What the log says of a rollout at a moment: guardrails, differences of means, requests that count by arm,
     requests that were placed and do not, requests that wait for their labels (and that there was no room to wait for),
-    and how far behind the log this is. `samples` are earlier moments, at most 120.
+    and how far behind the log this is. `samples` are earlier moments, at most 120; `span_s` is the time from the first
+    request to the last.
     """
 
     readings: tuple[Reading, ...] = ()
@@ -219,6 +222,7 @@ class Judged(msgspec.Struct, frozen=True, kw_only=True):
     unwatched: int = 0
     lag: Lag = Lag(0, 0.0)
     samples: tuple[Sample, ...] = ()
+    span_s: float = 0.0
 
 
 class RolloutAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -232,3 +236,40 @@ class RolloutAnswer(msgspec.Struct, frozen=True, kw_only=True):
     judged: Judged | None = None
     action: Action | None = None
     waits_for: list[str] = []
+
+
+class ArmAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """An arm of an A/B test against the champion: what the log says (`judged`), and of the primary metric the
+    difference, whose intervals hold for all arms together.
+
+    `is_told`: the interval leaves 0 out. If not, `needed` more calls of the two arms are about what it takes at the
+    present difference, `days` at the present rate (None: not in sight). `said` is that in words; `alarms` names the
+    guardrails in alarm.
+    """
+
+    name: str
+    version: int | None
+    weight: int
+    judged: Judged | None = None
+    difference: Interval | None = None
+    is_told: bool = False
+    needed: int | None = None
+    days: float | None = None
+    said: str = ""
+    alarms: list[str] = []
+
+
+class ExperimentAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """The last experiment of a model as the state has it, and what is known of each of its arms by the controller that
+    was asked. `champion` is the version that they are compared with; `is_frozen` where another one is champion now, so
+    that nothing more counts.
+    """
+
+    model: str
+    experiment: Experiment
+    is_running: bool
+    champion: int | None
+    is_frozen: bool
+    began: datetime
+    began_by: str
+    arms: list[ArmAnswer]

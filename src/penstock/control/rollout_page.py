@@ -22,7 +22,7 @@ def page_of(answer: RolloutAnswer, events: Sequence[Event] = ()) -> str:
             f"{rollout.status} at {rollout.stage} {rollout.step + 1 if rollout.stage == 'step' else ''}".strip(),
             note=f"{told} Begun {rollout.started:%Y-%m-%d %H:%M:%S} UTC by {rollout.who.name}.",
         ),
-        section("Guardrails", _readings(rollout.readings if judged is None else judged.readings)),
+        section("Guardrails", readings_table(rollout.readings if judged is None else judged.readings)),
     ]
     if judged is not None:
         parts += [section("Evidence over time", *_pictures(judged)), section("Means", _means(judged))]
@@ -32,7 +32,8 @@ def page_of(answer: RolloutAnswer, events: Sequence[Event] = ()) -> str:
     return page(f"Rollout {rollout.id}: version {rollout.version} against champion {rollout.champion}", *parts)
 
 
-def _readings(readings: Sequence[Reading]) -> str:
+def readings_table(readings: Sequence[Reading]) -> str:
+    """Guardrails with their evidence."""
     columns = ("guardrail", "kind", "canary", "champion", "ratio", "95 %", "E", "limit", "state")
     return table(
         columns,

@@ -44,14 +44,22 @@ class VersionState(msgspec.Struct, frozen=True):
         return self.published.version
 
 
+class Begun(msgspec.Struct, frozen=True):
+    """The event by which the last experiment began, and the version that was champion then."""
+
+    event: Event
+    champion: int | None
+
+
 class ModelState(msgspec.Struct, frozen=True):
     """What is known of a model.
 
     `moved` is the event that moved each alias last. `champions` is what `rollback` goes back along, the present one
     last; `recent` are the versions that were champion, the latest first. `serving` is, per machine, which version each
     alias answers by. `rollout` is the last one, `aborted` say of contents (by digest) which rollout of them was aborted
-    and why. `revision` is that of the last change that somebody asked for: what machines try and serve does
-    not count, so that whoever insists on the revision that he read is not turned away by it.
+    and why; `begun` is of the last experiment, over or not. `revision` is that of the last change that somebody asked
+    for: what machines try and serve does not count, so that whoever insists on the revision that he read is not turned
+    away by it.
     """
 
     name: str
@@ -62,6 +70,7 @@ class ModelState(msgspec.Struct, frozen=True):
     recent: tuple[int, ...] = ()
     config: ModelConfig = ModelConfig()
     experiment: Experiment | None = None
+    begun: Begun | None = None
     serving: dict[str, dict[str, int]] = {}
     rollout: RolloutState | None = None
     aborted: dict[str, str] = {}
@@ -175,7 +184,9 @@ def _configured(model: ModelState, event: Event, change: Configured) -> ModelSta
 
 
 def _weighed(model: ModelState, event: Event, change: Weighed) -> ModelState:
-    return msgspec.structs.replace(model, experiment=change.after)
+    is_new = change.after is not None and (model.experiment is None or model.experiment.id != change.after.id)
+    begun = Begun(event, model.aliases.get(CHAMPION)) if is_new else model.begun
+    return msgspec.structs.replace(model, experiment=change.after, begun=begun)
 
 
 def _tried(model: ModelState, event: Event, change: Tried) -> ModelState:

@@ -18,6 +18,7 @@ from penstock.control.gate import LoadGate
 from penstock.control.repository import Repository
 from penstock.control.sql_store import SqlStore
 from penstock.controller.convergence import Convergence, Node
+from penstock.controller.experiments import Experiments
 from penstock.controller.local import LocalOperations
 from penstock.controller.rollouts import Rollouts
 from penstock.controller.sealing import Sealing
@@ -43,6 +44,7 @@ class Plane(msgspec.Struct, frozen=True):
     repository: Repository
     sealing: Sealing
     rollouts: Rollouts
+    experiments: Experiments
     shadows: Shadows
 
 
@@ -77,6 +79,7 @@ def control_plane(
         sealing = Sealing(home, settings.audit, Readers(home / "audit").has_passed)
         upkeep = Upkeep(control, store, repository, home=home, rule=rule, sealing=sealing)
         rollouts = Rollouts(control, convergence, StagesHere(home, repository, settings), home=home, node=node.name)
+        experiments = Experiments(control, convergence, home=home, node=node.name)
         shadows = Shadows(settings, control.state, shelf.where)
         operations = LocalOperations(
             control,
@@ -86,8 +89,9 @@ def control_plane(
             node=node.name,
             known=rollouts.known,
             shadow=shadows.answer,
+            experiment=experiments.answer,
         )
-        yield Plane(control, convergence, operations, store, repository, sealing, rollouts, shadows)
+        yield Plane(control, convergence, operations, store, repository, sealing, rollouts, experiments, shadows)
 
 
 def misfit_of(name: str, options: ModelOptions, outputs: OutputSpec) -> str | None:

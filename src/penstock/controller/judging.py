@@ -1,4 +1,4 @@
-"""One rollout under judgement: what this machine's log says of it, followed and kept across restarts."""
+"""A rollout, or an arm of an A/B test, under judgement: what this machine's log says of it, kept across restarts."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ import msgspec
 from penstock.audit.follow import Follower, Reader
 from penstock.audit.position import Position
 from penstock.control.answers import Judged, Sample
-from penstock.control.rollouts import RolloutState
 from penstock.durable import make_directory, write_whole
 from penstock.jobs.observing import Observer
+from penstock.rollout.confidence import MEAN_ALPHA
 from penstock.rollout.counts import totals
-from penstock.rollout.evidence import Evidence
 
 ROLLOUTS: Final = "rollouts"
 _SAVE_S: Final = 2.0
+_SAVE_SHARE: Final = 20.0
+"""After writing, for how many times as long it is not written."""
+
 _LOOK_S: Final = 0.5
 _MOST_SAMPLES: Final = 120
 _UNBOUNDED: Final = 1e6
@@ -34,26 +36,32 @@ class Kept(msgspec.Struct):
 
 
 class Judging:
-    """Follows the log for one rollout. Its file is `<home>/rollouts/<id>.json`; begun anew it goes on from there, so
-    that nothing counts twice. Not thread-safe. `clock` gives Unix seconds.
+    """Follows the log for one rollout. Its file (`path_of`) is written every two seconds, or seldomer where that takes
+    long; begun anew it goes on from there, so that nothing counts twice. Not thread-safe. `clock` gives Unix seconds.
     """
 
-    def __init__(
-        self, home: Path, rollout: RolloutState, follower: Follower, clock: Callable[[], float] = time.time
-    ) -> None:
-        """Raises OSError where its file cannot be read, SegmentError where the log cannot, ValueError for another's."""
-        self._path = path_of(home, rollout.id)
+    def __init__(self, path: Path, fresh: Observer, follower: Follower, clock: Callable[[], float] = time.time) -> None:
+        """`fresh` is what knows nothing yet, for where there is no file.
+
+        Raises OSError where its file cannot be read, SegmentError where the log cannot, ValueError for another's.
+        """
+        self._path = path
+        self._follower = follower
         self._clock = clock
-        self._saved_s = 0.0
+        self._due_s = 0.0
+        self._alpha = MEAN_ALPHA
         kept = read_kept(self._path)
         if kept is None:
-            kept = Kept(follower.end(), Observer(rollout.id, Evidence.of(rollout.plan.watch)))
+            kept = Kept(follower.end(), fresh)
             self._write(kept)
         self._kept = kept
         self._reader: Reader = follower.reader(kept.position)
 
-    def look(self) -> Judged:
-        """Read what is new, for half a second at most, and say what is known. Raises SegmentError and OSError."""
+    def look(self, alpha: float = MEAN_ALPHA) -> Judged:
+        """Read what is new, for half a second at most, and say what is known; intervals of means hold at 1 - `alpha`.
+        Raises SegmentError and OSError.
+        """
+        self._alpha = alpha
         until_s = time.monotonic() + _LOOK_S
         while time.monotonic() < until_s:
             batch = self._reader.read()
@@ -61,17 +69,21 @@ class Judging:
                 break
             self._kept.observer.observe(batch.records, batch.run)
         self._kept.observer.mature(self._clock())
-        if time.monotonic() - self._saved_s > _SAVE_S:
+        if time.monotonic() > self._due_s:
             self.save()
         return self.judged()
 
+    def skip(self) -> None:
+        """Leave out what has come since the last look. Raises SegmentError."""
+        self._reader = self._follower.reader(self._follower.end())
+
     def judged(self) -> Judged:
         """What is known now."""
-        return msgspec.structs.replace(judged_of(self._kept), lag=self._reader.lag())
+        return msgspec.structs.replace(judged_of(self._kept, self._alpha), lag=self._reader.lag())
 
     def _sample(self) -> None:
         """Remember this moment for pictures; when there are too many, every second one goes."""
-        samples, judged = self._kept.samples, judged_of(self._kept)
+        samples, judged = self._kept.samples, judged_of(self._kept, self._alpha)
         if samples and samples[-1].canary_n + samples[-1].champion_n == judged.canary_n + judged.champion_n:
             return
         ratios = {
@@ -79,9 +91,13 @@ class Judging:
             for one in judged.readings
             if one.ratio is not None and one.canary_events + one.champion_events
         }
-        samples.append(
-            Sample(at_s=round(self._clock(), 1), canary_n=judged.canary_n, champion_n=judged.champion_n, ratios=ratios)
-        )
+        means = {
+            name: (one.lower, one.difference, one.upper)
+            for name, one in judged.intervals.items()
+            if one.lower is not None and one.upper is not None
+        }
+        n = {"canary_n": judged.canary_n, "champion_n": judged.champion_n}
+        samples.append(Sample(at_s=round(self._clock(), 1), ratios=ratios, means=means, **n))
         if len(samples) > _MOST_SAMPLES:
             del samples[1::2]
 
@@ -97,26 +113,29 @@ class Judging:
         self._write(self._kept)
 
     def _write(self, kept: Kept) -> None:
+        began_s = time.monotonic()
         make_directory(self._path.parent)
         draft = self._path.with_suffix(".partial")
         write_whole(self._path, msgspec.json.encode(kept), draft=draft, mode=0o600)
-        self._saved_s = time.monotonic()
+        now_s = time.monotonic()
+        self._due_s = now_s + max(_SAVE_S, _SAVE_SHARE * (now_s - began_s))
 
 
-def judged_of(kept: Kept) -> Judged:
-    """What is known by what is kept."""
+def judged_of(kept: Kept, alpha: float = MEAN_ALPHA) -> Judged:
+    """What is known by what is kept; intervals of means hold at 1 - `alpha`."""
     observer = kept.observer
     evidence = observer.evidence
     canary_n, champion_n = totals(evidence.requests)
     return Judged(
         readings=evidence.readings(),
-        intervals=evidence.intervals(),
+        intervals=evidence.intervals(alpha),
         canary_n=canary_n,
         champion_n=champion_n,
         left_out=evidence.left_out,
         waiting=len(observer.waiting),
         unwatched=observer.unwatched,
         samples=tuple(kept.samples),
+        span_s=(evidence.last_at or 0.0) - (evidence.first_at or 0.0),
     )
 
 

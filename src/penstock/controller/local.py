@@ -15,6 +15,7 @@ from penstock.control.aliases import alias_of
 from penstock.control.answers import (
     ApplyAnswer,
     EraseAnswer,
+    ExperimentAnswer,
     GarbageAnswer,
     HistoryAnswer,
     Judged,
@@ -56,6 +57,7 @@ class LocalOperations:
         node: str = "",
         known: Callable[[str], tuple[Judged, Action | None] | None] = lambda name: None,
         shadow: Callable[[ModelState], ShadowAnswer | None] = lambda model: None,
+        experiment: Callable[[str], ExperimentAnswer],
     ) -> None:
         self._control = control
         self._convergence = convergence
@@ -64,6 +66,7 @@ class LocalOperations:
         self._known = known
         self._node = node
         self._shadow = shadow
+        self._experiment = experiment
 
     def publish(self, bundle: Path, by: By, alias: str | None = None) -> PublishAnswer:
         """Make a bundle the next version of its model, and wait until it is served if it is to be."""
@@ -108,6 +111,10 @@ class LocalOperations:
             unserved=[why for number in sorted(state.arms) if (why := self._convergence.unfit(model, number))],
             overruled=[] if changed is None else list(changed.overruled),
         )
+
+    def experiment(self, model: str) -> ExperimentAnswer:
+        """How the last experiment of a model stands."""
+        return self._experiment(model)
 
     def start_rollout(self, model: str, version: int, plan: Plan, by: By) -> RolloutAnswer:
         """Begin a rollout of a version, and wait until the workers have its first weights, if it has some."""

@@ -11,6 +11,7 @@ from penstock.audit.erase import Wanted
 from penstock.control.answers import (
     ApplyAnswer,
     EraseAnswer,
+    ExperimentAnswer,
     GarbageAnswer,
     HistoryAnswer,
     ModelAnswer,
@@ -42,6 +43,10 @@ class Operations(Protocol):
 
     def weigh(self, model: str, experiment: Experiment | None, by: By) -> WeighAnswer:
         """Begin an experiment of a model, change the weights of its arms, or end it (None)."""
+        ...
+
+    def experiment(self, model: str) -> ExperimentAnswer:
+        """How the last experiment of a model stands: of an A/B test each arm's difference to the champion."""
         ...
 
     def start_rollout(self, model: str, version: int, plan: Plan, by: By) -> RolloutAnswer:

@@ -115,7 +115,7 @@ def govern(end: socket.socket, told: Govern) -> None:
         api = Api(plane, settings)
         converging = _started(plane.convergence.run)
         posts = couriers(settings, plane.store)
-        parts: list[Part] = [*posts, plane.sealing, plane.rollouts, plane.shadows]
+        parts: list[Part] = [*posts, plane.sealing, plane.rollouts, plane.experiments, plane.shadows]
         for work in (*watchers(settings, plane), *(part.run for part in parts)):
             _started(work)
         plane.shadows.on_counted = lambda counted: channel.send(end, Beat(0, counted))

@@ -24,6 +24,7 @@ from penstock.bundle.source import ARCHIVE_SUFFIX
 from penstock.control.answers import (
     ApplyAnswer,
     EraseAnswer,
+    ExperimentAnswer,
     GarbageAnswer,
     HistoryAnswer,
     ModelAnswer,
@@ -111,6 +112,10 @@ class RemoteOperations:
         """Begin an experiment of a model, change the weights of its arms, or end it (None); wait as `move` does."""
         body = WeighBody(experiment=experiment, **_why(by))
         return self._change("PUT", _path(model, "experiment"), WeighAnswer, **_json(by, body))
+
+    def experiment(self, model: str) -> ExperimentAnswer:
+        """How the last experiment of a model stands."""
+        return self._look(_path(model, "experiment"), ExperimentAnswer)
 
     def start_rollout(self, model: str, version: int, plan: Plan, by: By) -> RolloutAnswer:
         """Begin a rollout of a version: replay, shadow, steps, champion, as far as the evidence lets it."""

@@ -26,6 +26,8 @@ from penstock.controller.convergence import Convergence
 from penstock.controller.judging import Judging, judged_of, path_of, read_kept
 from penstock.durable import write_whole
 from penstock.errors import PenstockError
+from penstock.jobs.observing import Observer
+from penstock.rollout.evidence import Evidence
 from penstock.rollout.plan import Action, Findings, Reason, Snapshot, next_action
 from penstock.routing import CHAMPION
 
@@ -122,7 +124,9 @@ class Rollouts:
     def _judge(self, name: str, model: ModelState, rollout: RolloutState) -> None:
         judging = self._under_way.get(rollout.id)
         if judging is None:
-            judging = self._under_way[rollout.id] = Judging(self._home, rollout, self._follower, self._clock)
+            fresh = Observer(rollout.id, Evidence.of(rollout.plan.watch))
+            judging = Judging(path_of(self._home, rollout.id), fresh, self._follower, self._clock)
+            self._under_way[rollout.id] = judging
             self._readers.save(_READER + rollout.id, judging.position)
         judged = judging.look()
         action = self._action(name, model, rollout, judged)

@@ -1,5 +1,5 @@
-"""From the audit log to the evidence of a rollout: each answered call of its experiment is an `Observation`, and, once
-it is mature, an `Outcome` with what came true of it.
+"""From the audit log to the evidence of a rollout, or of an arm of an A/B test: each answered call of the experiment is
+an `Observation`, and, once it is mature, an `Outcome` with what came true of it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
+from penstock.assignment import Goal
 from penstock.audit.feedback import KIND
 from penstock.audit.record import Record
 from penstock.rollout.evidence import Evidence
@@ -20,9 +21,9 @@ CHAMPION: Final = "champion"
 _BUCKETS: Final = 10_000
 _HMAC: Final = "hmac:"
 _LATE: Final = "deadline_exceeded"
-_NO_FAULT: Final = frozenset({_LATE, "overloaded"})
-"""Codes that say nothing against a version by themselves: the deadline has a guardrail of its own, and a full queue is
-the whole server's."""
+_REFUSED: Final = "output_refused"
+_NO_ERROR: Final = frozenset({_LATE, _REFUSED, "overloaded"})
+"""Codes of failures that are no `error`: two have a guardrail of their own, and a full queue is the whole server's."""
 
 _MOST_WAITING: Final = 200_000
 
@@ -38,6 +39,7 @@ class Waiting(msgspec.Struct, frozen=True):
 class Observer(msgspec.Struct):
     """Feeds `evidence` with the records of the experiment `rollout`. Saved with the reader's position, as JSON.
 
+    `arm` is the one that stands as the canary; with a `goal`, its metric is one of the evidence's means.
     Without a delay for labels nothing waits. Above 200,000 requests that wait for their labels, every further one is
     counted in `unwatched` and not looked at again. Not thread-safe.
     """
@@ -47,6 +49,8 @@ class Observer(msgspec.Struct):
     waiting: dict[str, Waiting] = {}
     said: dict[str, tuple[float, Any]] = {}
     unwatched: int = 0
+    arm: str = CANARY
+    goal: Goal | None = None
 
     def observe(self, records: Iterable[Record], worker: str) -> None:
         """Records of one run of a worker, in their order."""
@@ -55,8 +59,8 @@ class Observer(msgspec.Struct):
             if record.kind == KIND:
                 if delay is not None:
                     self._hear(record)
-            elif record.experiment == self.rollout and record.arm in (CANARY, CHAMPION):
-                seen = observation_of(record, worker)
+            elif record.experiment == self.rollout and record.arm in (self.arm, CHAMPION):
+                seen = observation_of(record, worker, self.arm, self.evidence.watched.value_range)
                 if seen is not None:
                     self.evidence.observe(seen)
                     if delay is not None:
@@ -72,7 +76,22 @@ class Observer(msgspec.Struct):
                 break  # they are in the order of their coming, but for a moment
             del self.waiting[request_id]
             said = self.said.pop(request_id, None) or (None if each.key is None else self.said.get(each.key))
-            self.evidence.observe_label(_outcome(each, said), now)
+            self.evidence.observe_label(self._outcome(each, said, delay), now)
+
+    def _outcome(self, each: Waiting, said: tuple[float, Any] | None, delay: float) -> Outcome:
+        goal = self.goal
+        served_at = each.outcome.served_at
+        if goal is not None and goal.is_missing_zero and (said is None or said[0] > served_at + delay):
+            return msgspec.structs.replace(each.outcome, labelled_at=served_at, values={goal.metric: 0.0})
+        if said is None:
+            return each.outcome
+        value = None if goal is None else value_of(goal, said[1])
+        return msgspec.structs.replace(
+            each.outcome,
+            labelled_at=said[0],
+            loss=loss_of(each.answer, said[1]),
+            values={} if goal is None or value is None else {goal.metric: value},
+        )
 
     def _hear(self, record: Record) -> None:
         if not isinstance(record.input, list) or not record.input or record.input[0].get("index", 0) != 0:
@@ -80,6 +99,8 @@ class Observer(msgspec.Struct):
         name = record.key or record.request_id
         if name in self.waiting or record.key is not None:
             self.said[name] = (record.at.timestamp(), record.input[0]["actual"])
+            if len(self.said) > _MOST_WAITING:
+                del self.said[next(iter(self.said))]
 
     def _keep(self, record: Record, seen: Observation) -> None:
         if len(self.waiting) >= _MOST_WAITING:
@@ -96,28 +117,36 @@ class Observer(msgspec.Struct):
         self.waiting[record.request_id] = Waiting(outcome, _first(record), record.key)
 
 
-def observation_of(record: Record, worker: str) -> Observation | None:
-    """What a record says of its arm; None where it says nothing: a refusal of what the caller sent."""
+def observation_of(
+    record: Record, worker: str, canary: str = CANARY, usual: tuple[float, float] | None = None
+) -> Observation | None:
+    """What a record says of its arm, where the arm `canary` stands as the canary; None where it says nothing: a refusal
+    of what the caller sent. `usual` is from where to where a score is usual.
+    """
     if record.kind == "refusal" and record.code != _LATE:
         return None
     weights = record.weights or {}
     answer = _first(record)
-    arm: ArmName = "canary" if record.arm == CANARY else "champion"
-    is_covered = record.fallback is not None and record.fallback.code not in _NO_FAULT
+    arm: ArmName = "canary" if record.arm == canary else "champion"
+    fallback = record.fallback
+    score = None if fallback is not None else score_of(answer)
+    failure = fallback.code if fallback is not None else "" if record.kind == "prediction" else record.code
     return Observation(
         arm=arm,
-        weight=weights.get(CANARY, 0) / _BUCKETS,
+        weight=weights.get(canary, 0) / _BUCKETS,
         champion_weight=weights.get(CHAMPION, 0) / _BUCKETS,
         key_hash=key_hash_of(record.key),
         placed_by=record.placed_by or "hash",
         at=record.at.timestamp() + record.total_ms / 1e3,
         worker=worker,
-        is_error=is_covered or (record.kind == "failure" and record.code not in _NO_FAULT),
-        missed_deadline=record.code == _LATE,
-        batch_rows=record.batch_rows if record.kind == "prediction" and not record.fallback else 0,
+        is_error=bool(failure) and failure not in _NO_ERROR,
+        is_refused_output=failure == _REFUSED,
+        missed_deadline=failure == _LATE,
+        batch_rows=0 if failure else record.batch_rows,
         run_ms=record.run_ms,
-        score=score_of(answer),
-        fallback=record.fallback is not None,
+        score=score,
+        out_of_range=usual is not None and score is not None and not usual[0] <= score <= usual[1],
+        fallback=fallback is not None,
     )
 
 
@@ -139,6 +168,18 @@ def score_of(answer: Any) -> float | None:
     return float(found) if isinstance(found, int | float) else None
 
 
+def value_of(goal: Goal, actual: Any) -> float | None:
+    """What came true of a call, as the metric of a test has it; None where it says nothing of it, or is masked."""
+    if goal.metric == "conversion":
+        if isinstance(actual, str):
+            return float(actual == goal.equals)
+        is_plain = actual is None or isinstance(actual, bool | int | float)
+        return float(msgspec.json.encode(actual).decode() == goal.equals) if is_plain else None
+    if goal.metric == "value" and isinstance(actual, int | float) and not isinstance(actual, bool):
+        return float(actual)
+    return None
+
+
 def loss_of(answer: Any, actual: Any) -> float | None:
     """How wrong an answer was: one minus the probability of what came true, 0 or 1 of a bare label, the absolute error
     of a value; None where they cannot be compared.
@@ -158,9 +199,3 @@ def loss_of(answer: Any, actual: Any) -> float | None:
 def _first(record: Record) -> Any:
     outputs = record.outputs
     return outputs[0] if isinstance(outputs, list) and outputs else None
-
-
-def _outcome(each: Waiting, said: tuple[float, Any] | None) -> Outcome:
-    if said is None:
-        return each.outcome
-    return msgspec.structs.replace(each.outcome, labelled_at=said[0], loss=loss_of(each.answer, said[1]))

@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from penstock.rollout.confidence import Difference, Interval, winsorised
+from penstock.rollout.confidence import MEAN_ALPHA, Difference, Interval, winsorised
 from penstock.rollout.counts import Tally, add, count, share_of
 from penstock.rollout.guardrails import DECILES, Guardrail, Watched
 from penstock.rollout.observation import ArmName, Observation, Outcome
@@ -144,10 +144,10 @@ class Evidence(msgspec.Struct, kw_only=True):
         guardrails = self.watched.guardrails
         return tuple(one for one in guardrails if is_alarm(one, guardrails, self._tallies(one)[2]))
 
-    def intervals(self) -> dict[str, Interval]:
+    def intervals(self, alpha: float = MEAN_ALPHA) -> dict[str, Interval]:
         """The differences of means, by metric (`run_ratio`, `score`, `loss`, and the operator's own)."""
         planned = self.watched.planned_requests
-        return {name: difference.interval(planned) for name, difference in sorted(self.means.items())}
+        return {name: difference.interval(planned, alpha) for name, difference in sorted(self.means.items())}
 
     def _tallies(self, guardrail: Guardrail) -> tuple[Tally, Tally, Tally]:
         """Of all that could have the event, all that had it, and those of these that count for E."""

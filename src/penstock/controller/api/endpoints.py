@@ -123,6 +123,12 @@ class Endpoints:
         by = by_of(request, body)
         return answered(await self._threads.change(partial(self._operations.weigh, name, body.experiment, by)))
 
+    async def experiment(self, name: Model) -> Response:
+        """How the last experiment of a model stands: of an A/B test each arm's difference to the champion, with an
+        interval that holds at any time, and how much more it takes.
+        """
+        return answered(await self._threads.look(partial(self._operations.experiment, name)))
+
     async def start_rollout(self, request: Request, name: Model) -> Response:
         """Begin a rollout of a version: what may be champion is replayed, shadowed, and given more and more of the
         calls, as far as the evidence lets it. One at a time for each model.

@@ -10,6 +10,7 @@ import msgspec
 from penstock.control.answers import (
     ApplyAnswer,
     EraseAnswer,
+    ExperimentAnswer,
     GarbageAnswer,
     HistoryAnswer,
     ModelAnswer,
@@ -145,6 +146,8 @@ def routes_of(endpoints: Endpoints, records: RecordEndpoints) -> tuple[Route, ..
               summary="Take an alias away", answer=MoveAnswer),
         Route(method="PUT", path=f"{model}/experiment", endpoint=endpoints.weigh, scope="deploy",
               summary="Split calls between versions", answer=WeighAnswer, body=WeighBody, example=_WEIGHED),
+        Route(method="GET", path=f"{model}/experiment", endpoint=endpoints.experiment, scope="read",
+              summary="How an experiment stands", answer=ExperimentAnswer),
         Route(method="POST", path=f"{model}/rollback", endpoint=endpoints.rollback, scope="deploy",
               summary="Roll back", answer=MoveAnswer, body=Why, example=reason),
         Route(method="POST", path=f"{model}/rollout", endpoint=endpoints.start_rollout, scope="deploy",

@@ -36,4 +36,5 @@ class Slow(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lear
 
     def predict(self, rows: pd.DataFrame) -> np.ndarray:
         """The most frequent class."""
-        return self.classes_[self.predict_proba(rows).argmax(axis=1)]
+        found: np.ndarray = self.classes_[self.predict_proba(rows).argmax(axis=1)]
+        return found

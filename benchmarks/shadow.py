@@ -42,6 +42,7 @@ SHARE = 0.5
 CAPACITY_S = 5
 ROW_US = 150.0  # ten times what the champion takes, whatever the library around it takes
 WAIT_S = 120.0
+WARM_RATE = 100.0
 RATIO_BAR = 1.15
 COLUMN = "income"
 SLOW, DEADLY = 2, 3
@@ -86,7 +87,7 @@ def _measured(workload: Workload, scratch: Path, rounds: int, seconds: float, be
         order = Order(port, plain, rate.per_second * SHARE, seconds, "poisson", tenth=tenth)
         for seed in range(rounds):
             for version, side in sides.items():
-                with _shadowing(operations, name, version):
+                with _shadowing(operations, name, version, order):
                     side.paced.append(open_loop(msgspec.structs.replace(order, seed=seed)))
                     shadow = operations.model(name).shadow
                     side.known += [] if shadow is None else [shadow]
@@ -176,8 +177,8 @@ def _server(workload: Workload, scratch: Path, deadly: float) -> Iterator[tuple[
 
 
 @contextlib.contextmanager
-def _shadowing(operations: RemoteOperations, name: str, version: int) -> Iterator[None]:
-    """A version shadows while the block runs, and is at work at its beginning; 0 is none."""
+def _shadowing(operations: RemoteOperations, name: str, version: int, order: Order) -> Iterator[None]:
+    """A version shadows while the block runs, and has paired calls at its beginning; 0 is none."""
     if not version:
         yield
         return
@@ -185,6 +186,8 @@ def _shadowing(operations: RemoteOperations, name: str, version: int) -> Iterato
     operations.move(name, SHADOW, version, forced)
     try:
         _await(lambda: (now := operations.model(name).shadow) is not None and now.at is not None)
+        open_loop(msgspec.structs.replace(order, rate=WARM_RATE, seconds=1.0, tenth=b""))
+        _await(lambda: (now := operations.model(name).shadow) is not None and now.pairs > 0)
         yield
     finally:
         operations.move(name, SHADOW, None, _BY)

@@ -98,7 +98,7 @@ class Shadow:
             self._take(batch.run, group)
             self._flush_now_and_then()
         self._count()
-        self._state_lag(batch.records[-1].at)
+        self._state_lag(max(batch.records[-1].at, self._of.since))
         self._log.flush()
         self._save_now_and_then()
         return True

@@ -88,16 +88,15 @@ class One:
             env=environment_for_child(**dict.fromkeys(_THREADS, "1")),
         )
         self._began_s, self.why = now_s, None
-        with contextlib.suppress(OSError):  # it is dead already: the next look says so
-            assert self._process.stdin is not None
-            self._process.stdin.write(msgspec.json.encode(self.task) + b"\n")
-            self._process.stdin.flush()
+        if self._process.stdin is not None:
+            with contextlib.suppress(OSError):  # it is dead already: the next look says so
+                self._process.stdin.write(msgspec.json.encode(self.task) + b"\n")
+                self._process.stdin.flush()
 
     def _ended(self, process: subprocess.Popen[bytes], now_s: float) -> None:
         self.deaths += 1
-        assert process.stdout is not None
-        said = process.stdout.read(_REASON_BYTES).decode("utf-8", "replace")
-        self.why = said or f"its process {fate_of(process)}"
+        said = b"" if process.stdout is None else process.stdout.read(_REASON_BYTES)
+        self.why = said.decode("utf-8", "replace") or f"its process {fate_of(process)}"
         of = self.task.of
         rest_s = self._rest.after_s(now_s - self._began_s)
         _LOG.warning("%s: the shadow, version %d: %s; again in %g s", of.model, of.version, self.why, rest_s)

@@ -62,7 +62,7 @@ def shadow(task: Task) -> None:
         log = ShadowLog(home / "audit", segment_bytes=audit.segment_bytes, segment_s=audit.seal_after_s)
         scoring = Scoring(model, Asked(model=of.model), decision=task.decision)
         log.open()
-        at_work = Shadow(home, of, scoring, log, max_lag_s=task.settings.shadow.max_lag_s, sealed_lines=_sealed_lines)
+        at_work = Shadow(home, of, scoring, log, max_lag_s=task.settings.shadow.max_lag_s, sealed_lines=sealed_lines)
         pause_s = _LEAST_PAUSE_S
         while True:
             if at_work.step():
@@ -81,7 +81,7 @@ def _alone(home: Path, of: Shadowed) -> Iterator[None]:
         yield
 
 
-def _sealed_lines(audit: Path, entry: SealedSegment, after: int) -> Iterator[tuple[int, bytes]]:
+def sealed_lines(audit: Path, entry: SealedSegment, after: int) -> Iterator[tuple[int, bytes]]:
     """With pyarrow, which is loaded only where a segment was sealed before it was read."""
     found: Iterator[tuple[int, bytes]] = importlib.import_module("penstock.audit.sealed_lines").sealed_lines(
         audit, entry, after
@@ -109,7 +109,8 @@ def _end_with_input() -> None:
 
 def main() -> None:
     """Shadow as the line on standard input says. Exits 1, having said why, when it cannot."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it reaches the whole group; who started this ends it
+    for each in (signal.SIGINT, signal.SIGTERM):  # they reach the whole group; who started this ends it
+        signal.signal(each, signal.SIG_IGN)
     task = msgspec.json.decode(sys.stdin.buffer.readline(), type=Task)
     _give_way(task.settings.shadow.priority == "idle")
     answer = os.dup(1)

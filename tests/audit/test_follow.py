@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import random
 import tempfile
+import time
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -257,6 +259,25 @@ def test_from_the_end(tmp_path: Path) -> None:
         scene.write(0, 2)
         scene.write(1, 1)
         assert sorted(scene.written[5:]) == sorted(ids_of(reader))
+
+
+def test_since_a_moment(tmp_path: Path) -> None:
+    """Whoever begins at a moment gets all that came since, and passes what nothing was written to since, unread."""
+    with Scene(tmp_path, 1 << 30) as scene:
+        scene.write(0, 3)
+        [path] = scene.segments()
+        os.utime(path, (time.time() - 100, time.time() - 100))
+        scene.write(1, 2)
+        now = datetime.now(UTC)
+        scene.write(1, 2)
+        scene.write(2, 2)
+        assert sorted(scene.written[3:]) == sorted(ids_of(scene.follower.reader(scene.follower.since(now))))
+        scene.stop()
+        scene.seal(is_waiting=False)
+        later = max(now, AT) + timedelta(days=1)
+        scene.follower.decoded = 0
+        assert [] == ids_of(scene.follower.reader(scene.follower.since(later)))
+        assert 0 == scene.follower.decoded
 
 
 def test_lag(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from states import ANA, PlainGate, control_of, events_of, published
 
+from penstock.assignment import Arm, Experiment
 from penstock.control import rollout_decisions
 from penstock.control.changes import Change, Moved, Rolled
 from penstock.control.control import By
@@ -112,6 +113,34 @@ def test_verdicts_of_another_time_change_nothing() -> None:
     assert [] == rollout_decisions.roll(state, "churn", "churn-2-0", BAD)
     ended = roll(state, BAD)
     assert [] == rollout_decisions.roll(ended, "churn", rollout_of(ended).id, LATE)
+
+
+def test_a_person_is_faster_than_a_decision_to_go_on() -> None:
+    """What was decided before somebody held it, or gave the champion's place away, is not carried out; an abort is."""
+    state = begun()
+    held = after(rollout_decisions.told(state, "churn", "hold", "freeze"), state)
+    moved = after([Moved(alias="champion", before=1, after=3)], state)
+    for now in (held, moved):
+        for action in (LATE, Action("promote")):
+            assert [] == rollout_decisions.roll(now, "churn", rollout_of(now).id, action)
+        assert "aborted" == rollout_of(roll(now, BAD)).status
+
+
+def test_nobody_else_weighs_or_removes_under_way() -> None:
+    """While it goes on its version stays, and the weights are its own; afterwards both are free."""
+    control = control_of(MemoryStore(), PlainGate())
+    for content in ("a", "b"):
+        control.publish(Path("churn") / content, ANA)
+    control.start_rollout("churn", 2, WHOLE, ANA)
+    other = Experiment(id="other", arms=(Arm(name="blue", version=2, weight=100),))
+    with pytest.raises(InUse, match="`penstock rollout abort churn` ends it"):
+        control.weigh("churn", other, ANA)
+    with pytest.raises(InUse, match="its rollout is under way"):
+        control.remove("churn", 2, ANA)
+    control.roll("churn", ANA, lambda state: rollout_decisions.told(state, "churn", "abort", "wrong"))
+    assert control.weigh("churn", other, ANA)
+    assert control.weigh("churn", None, ANA)
+    assert control.remove("churn", 2, ANA)
 
 
 def test_a_hold_is_told_once() -> None:

@@ -35,6 +35,8 @@ _LONGEST_PAUSE_S: Final = 1.0
 _KEPT_CHUNKS: Final = 32
 _KEPT_FILES: Final = 4
 _SEALED_RECORDS: Final = 500
+_TICK_S: Final = 2.0
+"""How coarse the times of files may be."""
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -126,16 +128,16 @@ class Follower:
         return Reader(self, position if position is not None else Position())
 
     def since(self, at: datetime) -> Position:
-        """A place before all records that came `at` or later, and behind most that came before. Raises SegmentError."""
+        """A place before all records that came `at` or later, and behind most that came before: segments that nothing
+        was written to since are passed. Raises SegmentError.
+        """
         found = {}
         with self._lock:
             for run, parts in self._shelf.look(is_anew=True).items():
-                header = max((p.header for p in parts if p.header.started <= at), key=lambda h: h.index, default=None)
-                if header is not None:
-                    segment = next(part.segment for part in parts if part.header is header)
-                    found[run] = Mark(
-                        segment=segment, index=header.index, at_bytes=0, seq=header.first - 1, at=header.started
-                    )
+                earlier = [part for part in parts if part.header.started <= at]
+                if earlier:
+                    last = earlier[-1]
+                    found[run] = self._end_of([last], at) if self._rested_before(last, at) else _start_of(last)
         return Position(found)
 
     def end(self) -> Position:
@@ -262,6 +264,17 @@ class Follower:
         if len(self._chunks) > _KEPT_CHUNKS:
             self._chunks.popitem(last=False)
 
+    def _rested_before(self, part: Part, at: datetime) -> bool:
+        """Whether a segment has nothing that came `at` or later, as far as can be told without reading it."""
+        if part.is_live:
+            try:
+                return (self._audit / part.segment).stat().st_mtime < at.timestamp() - _TICK_S
+            except FileNotFoundError:  # sealed meanwhile
+                return False
+        files = () if part.entry is None else part.entry.files
+        left = [file for file in files if file.gone is None]
+        return bool(left) and all(file.last_at < at for file in left)
+
     def _end_of(self, parts: list[Part], at: datetime) -> Mark:
         """The mark behind all that a run has written; `at` is taken for the time of its last record."""
         for part in reversed(parts):
@@ -276,8 +289,13 @@ class Follower:
                     continue
                 seq, at_bytes = end
             return Mark(segment=part.segment, index=part.header.index, at_bytes=at_bytes, seq=seq, at=at)
-        first = parts[0]
-        return Mark(segment=first.segment, index=first.header.index, at_bytes=0, seq=first.header.first - 1, at=at)
+        return _start_of(parts[0], at)
+
+
+def _start_of(part: Part, at: datetime | None = None) -> Mark:
+    header = part.header
+    at = header.started if at is None else at
+    return Mark(segment=part.segment, index=header.index, at_bytes=0, seq=header.first - 1, at=at)
 
 
 def _since(mark: Mark | None, parts: list[Part]) -> datetime:

@@ -168,12 +168,14 @@ class Control:
         """Begin an experiment, change its weights, or end it (None); what its arms own is decided by `decisions.weigh`.
 
         A version that becomes an arm is judged as one that an alias of that name is to move to; a change of weights
-        alone is not, so that it waits for nothing. Raises Unknown, MoveRefused, Conflict and StateUnavailable.
+        alone is not, so that it waits for nothing. Raises Unknown, MoveRefused, Conflict, StateUnavailable, and InUse
+        while a rollout of the model is under way.
         """
         for _ in range(_ATTEMPTS):
             state = self.state()
             model = state.model(name)
             decisions.require_revision(state, name, by.if_revision)
+            rollout_decisions.require_none(model)
             decisions.weigh(state, name, experiment)  # what cannot be is said before anything is tried
             soft = [] if experiment is None else self._judged_arms(state, model, experiment, by)
             weighed = partial(decisions.weigh, name=name, experiment=experiment, overruled=soft)

@@ -86,6 +86,8 @@ def uses_of(model: ModelState, number: int) -> Iterator[str]:
         yield "the declared fallback answers by it: declare another first"
     if number in model.arms:
         yield "an arm of the experiment answers by it: end the experiment first"
+    if model.rollout is not None and model.rollout.is_running and model.rollout.version == number:
+        yield f"its rollout is under way: `penstock rollout abort {model.name}` first"
     for node, aliases in sorted(model.serving.items()):
         if number in aliases.values() and number not in model.aliases.values():
             yield f"the machine {node} still {_SERVES}"

@@ -39,10 +39,7 @@ def start(state: State, name: str, number: int, plan: Plan, *, node: str = "", i
     what = f"no rollout of version {number} of {name!r} is started"
     if champion == number:
         raise MoveRefused(what, ["it is the champion already"], may_force=False)
-    if model.rollout is not None and model.rollout.is_running:
-        raise InUse(
-            f"{name!r} has the rollout {model.rollout.id} of version {model.rollout.version} under way: abort it"
-        )
+    require_none(model)
     if model.experiment is not None:
         raise InUse(f"{name!r} has the experiment {model.experiment.id} under way: end it first")
     digest = version.published.digest
@@ -70,6 +67,8 @@ def roll(
     model = state.model(name)
     now = model.rollout
     if now is None or now.id != rollout or not now.is_running:
+        return []
+    if action.verdict in ("advance", "promote") and _is_overtaken(model, now):
         return []
     change = Rolled(
         rollout=now.id,
@@ -142,6 +141,21 @@ def running(state: State, name: str) -> RolloutState:
         was = "" if now is None else f"; the last one, of version {now.version}, was {now.status}"
         raise Unknown(f"{name!r} has no rollout under way{was}: `penstock rollout start {name} VERSION` starts one")
     return now
+
+
+def require_none(model: ModelState) -> None:
+    """Raise InUse while a rollout of the model is under way."""
+    now = model.rollout
+    if now is not None and now.is_running:
+        raise InUse(
+            f"{model.name!r} has the rollout {now.id} of version {now.version} under way: "
+            f"`penstock rollout abort {model.name}` ends it"
+        )
+
+
+def _is_overtaken(model: ModelState, now: RolloutState) -> bool:
+    """Whether a person was faster than the decision to go on: the next look sees what is to be done."""
+    return now.held_by is not None or model.aliases.get(CHAMPION) != now.champion
 
 
 def _effects(state: State, name: str, change: Rolled, plan: Plan) -> list[Change]:

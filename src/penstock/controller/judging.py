@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -40,8 +41,16 @@ class Judging:
     long; begun anew it goes on from there, so that nothing counts twice. Not thread-safe. `clock` gives Unix seconds.
     """
 
-    def __init__(self, path: Path, fresh: Observer, follower: Follower, clock: Callable[[], float] = time.time) -> None:
-        """`fresh` is what knows nothing yet, for where there is no file.
+    def __init__(
+        self,
+        path: Path,
+        fresh: Observer,
+        follower: Follower,
+        clock: Callable[[], float] = time.time,
+        *,
+        since: datetime | None = None,
+    ) -> None:
+        """`fresh` knows nothing yet, for where there is no file: it sees what comes from `since` on (None: now).
 
         Raises OSError where its file cannot be read, SegmentError where the log cannot, ValueError for another's.
         """
@@ -52,7 +61,7 @@ class Judging:
         self._alpha = MEAN_ALPHA
         kept = read_kept(self._path)
         if kept is None:
-            kept = Kept(follower.end(), fresh)
+            kept = Kept(follower.end() if since is None else follower.since(since), fresh)
             self._write(kept)
         self._kept = kept
         self._reader: Reader = follower.reader(kept.position)

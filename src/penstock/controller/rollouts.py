@@ -4,6 +4,7 @@ the control plane. A thread of the controller; what it knows is in the state and
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import threading
 import time
@@ -24,8 +25,9 @@ from penstock.control.rollouts import RolloutState
 from penstock.control.state import ModelState
 from penstock.controller.convergence import Convergence
 from penstock.controller.judging import Judging, judged_of, path_of, read_kept
+from penstock.controller.shadow_process import sealed_lines
 from penstock.durable import write_whole
-from penstock.errors import PenstockError
+from penstock.errors import PenstockError, StateUnavailable
 from penstock.jobs.observing import Observer
 from penstock.rollout.evidence import Evidence
 from penstock.rollout.plan import Action, Findings, Reason, Snapshot, next_action
@@ -35,6 +37,9 @@ _LOG = logging.getLogger("penstock")
 _LOOK_S: Final = 0.2
 _IDLE_S: Final = 1.0
 _READER: Final = "rollout-"
+_LONGEST: Final = 64
+_REGISTER_S: Final = 30.0
+"""How often the log hears how far a rollout has read it, that segments need not wait."""
 
 
 class Stages(Protocol):
@@ -69,23 +74,23 @@ class Rollouts:
         self._node = node
         self._by = By(who=Who(f"penstock@{node}"))
         self._clock = clock
-        self._follower = Follower(home / "audit")
+        self._follower = Follower(home / "audit", sealed_lines=sealed_lines)
         self._readers = Readers(home / "audit")
         self._under_way: dict[str, Judging] = {}
         self._last: dict[str, tuple[str, Judged, Action]] = {}  # by model
+        self._registered_s: dict[str, float] = {}
+        self._ended: set[str] = set()  # rollouts that have their report
         self._ending = threading.Event()
-        self._said = ""
+        self._said: dict[str, str] = {}  # by model; of all of them by ""
 
     def run(self) -> None:
         """Judge until `stop`."""
         while not self._ending.wait(_LOOK_S if self._under_way else _IDLE_S):
             try:
                 self.look()
-                self._said = ""
+                self._said.pop("", None)
             except (PenstockError, OSError, ValueError) as error:  # rollouts stand still; what is served goes on
-                if self._said != str(error):
-                    _LOG.error("rollouts stand still: %s; it is tried again", error)
-                self._said = str(error)
+                self._say("", error)
             except Exception:  # the edge of a thread that must go on
                 _LOG.exception("rollouts stand still; it is tried again")
 
@@ -107,28 +112,38 @@ class Rollouts:
         return None if kept is None else (judged_of(kept), None)
 
     def look(self) -> None:
-        """One look at each rollout that is under way. Raises StateUnavailable, SegmentError, OSError."""
+        """One look at each rollout; one that cannot be judged holds up no other. Raises StateUnavailable, OSError."""
         state = self._control.state()
-        running: set[str] = set()
-        for name, model in state.models.items():
-            rollout = model.rollout
-            if rollout is not None and rollout.is_running and rollout.node in ("", self._node):
-                running.add(rollout.id)
-                self._judge(name, model, rollout)
-        for rollout_id in self._under_way.keys() - running:
-            self._under_way.pop(rollout_id).save()
-            self._report(rollout_id)
-            self._readers.forget(_READER + rollout_id)
+        mine = [
+            (model, model.rollout)
+            for model in state.models.values()
+            if model.rollout is not None and model.rollout.node in ("", self._node)
+        ]
+        running = {rollout.id for _, rollout in mine if rollout.is_running}
+        for model, rollout in mine:
+            try:
+                if rollout.is_running:
+                    self._judge(model, rollout)
+                else:
+                    self._end(model.name, rollout)
+                self._said.pop(model.name, None)
+            except StateUnavailable:
+                raise
+            except (PenstockError, OSError, ValueError) as error:
+                self._say(model.name, error)
+        self._tidy(running)
         self._stages.tidy(running)
 
-    def _judge(self, name: str, model: ModelState, rollout: RolloutState) -> None:
-        judging = self._under_way.get(rollout.id)
+    def _judge(self, model: ModelState, rollout: RolloutState) -> None:
+        name, judging = model.name, self._under_way.get(rollout.id)
         if judging is None:
-            fresh = Observer(rollout.id, Evidence.of(rollout.plan.watch))
-            judging = Judging(path_of(self._home, rollout.id), fresh, self._follower, self._clock)
+            fresh, path = Observer(rollout.id, Evidence.of(rollout.plan.watch)), path_of(self._home, rollout.id)
+            # From its start on: the one before this one may have died before its first look.
+            judging = Judging(path, fresh, self._follower, self._clock, since=rollout.started)
             self._under_way[rollout.id] = judging
-            self._readers.save(_READER + rollout.id, judging.position)
         judged = judging.look()
+        if time.monotonic() - self._registered_s.get(rollout.id, -_REGISTER_S) >= _REGISTER_S:
+            self._save(rollout.id, judging)
         action = self._action(name, model, rollout, judged)
         self._last[name] = (rollout.id, judged, action)
         decide = partial(
@@ -141,22 +156,44 @@ class Rollouts:
         )
         if not decide(self._control.state()):
             return
-        judging.save()  # what an event rests on is on disk before the event is
-        self._readers.save(_READER + rollout.id, judging.position)
+        self._save(rollout.id, judging)  # what an event rests on is on disk before the event is
         if self._control.roll(name, self._by, decide):
             self._convergence.wake()
             why = "; ".join(one.text for one in action.why)
             _LOG.info("rollout %s of %s %d: %s: %s", rollout.id, name, rollout.version, action.verdict, why)
 
-    def _report(self, rollout_id: str) -> None:
-        """Keep the report of a rollout that has ended beside its evidence."""
-        for name, model in self._control.state().models.items():
-            rollout, known = model.rollout, self.known(name)
-            if rollout is not None and rollout.id == rollout_id and known is not None:
-                answer = RolloutAnswer(model=name, rollout=rollout, judged=known[0])
-                text = page_of(answer, [event for event in self._control.events() if event.model == name])
-                path = path_of(self._home, rollout_id).with_suffix(".html")
-                write_whole(path, text.encode(), draft=path.with_suffix(".partial"))
+    def _save(self, rollout_id: str, judging: Judging) -> None:
+        judging.save()
+        self._readers.save(reader_name(rollout_id), judging.position)
+        self._registered_s[rollout_id] = time.monotonic()
+
+    def _end(self, name: str, rollout: RolloutState) -> None:
+        """Once: keep the report of a rollout that has ended beside its evidence, whichever controller saw the end."""
+        if rollout.id in self._ended:
+            return
+        if rollout.id in self._under_way:
+            self._under_way.pop(rollout.id).save()
+        path, known = path_of(self._home, rollout.id).with_suffix(".html"), self.known(name)
+        if known is not None and not path.exists():
+            answer = RolloutAnswer(model=name, rollout=rollout, judged=known[0])
+            text = page_of(answer, [event for event in self._control.events() if event.model == name])
+            write_whole(path, text.encode(), draft=path.with_suffix(".partial"))
+        self._ended.add(rollout.id)
+
+    def _tidy(self, running: set[str]) -> None:
+        """The log waits for no rollout but these."""
+        for rollout_id in self._under_way.keys() - running:  # another one of its model has begun since
+            del self._under_way[rollout_id]
+        wanted = {reader_name(rollout_id) for rollout_id in running}
+        for name in self._readers.names:
+            if name.startswith(_READER) and name not in wanted:
+                self._readers.forget(name)
+
+    def _say(self, name: str, error: Exception) -> None:
+        if self._said.get(name) != str(error):
+            what = f"the rollout of {name} stands" if name else "rollouts stand"
+            _LOG.error("%s still: %s; it is tried again", what, error)
+        self._said[name] = str(error)
 
     def _action(self, name: str, model: ModelState, rollout: RolloutState, judged: Judged) -> Action:
         now = model.aliases.get(CHAMPION)
@@ -180,3 +217,9 @@ class Rollouts:
                 is_approved=rollout.is_approved,
             )
         )
+
+
+def reader_name(rollout_id: str) -> str:
+    """Under which name a rollout is registered as a reader of the log."""
+    name = _READER + rollout_id
+    return name if len(name) <= _LONGEST else f"{_READER}{hashlib.sha256(rollout_id.encode()).hexdigest()[:32]}"

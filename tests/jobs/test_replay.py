@@ -169,7 +169,7 @@ def test_what_cannot_be_scored_is_counted_by_reason(bank: Bank, tmp_path: Path) 
             called(first, 4, rows[:2], input=None, outputs=None),
             called(first, 5, rows[:1], outputs=None),
             called(first, 6, rows[:1], kind="failure", outputs=None),
-            called(first, 7, rows[:1], model="another"),
+            called(first, 7, rows[:1], model="another", input=[{**plain, "model": "bank"}]),
             called(first, 8, rows[:1], input=[{**plain, "more": [1, "x"]}]),
         ],
     )

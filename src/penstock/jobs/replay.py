@@ -35,6 +35,7 @@ JOBS: Final = "jobs"
 REPLAYS: Final = "replays"
 SAVE_S: Final = 5.0
 NEAR: Final = 1e-12
+_TIMED_FIRST: Final = 10  # runs a batch, in as many batches; one in the others
 
 
 class Question(msgspec.Struct, frozen=True, kw_only=True):
@@ -170,7 +171,7 @@ class Replay:
         self._comparison = Comparison(
             self._state.comparison, tolerance=0.0 if question.is_identical and is_of_trees(model) else NEAR
         )
-        self._turn = 0
+        self._turns = 0
 
     @property
     def pairs(self) -> int:
@@ -226,19 +227,19 @@ class Replay:
     def _compare(self, records: list[Seen]) -> None:
         pairs = self._scoring.score(records)
         self._comparison.add(pairs, self._scoring)
-        self._time_one(pairs)
+        self._time_some(pairs)
 
-    def _time_one(self, pairs: Pairs) -> None:
-        """Time the candidate in a run as large as that of one of the records, each time of another one."""
-        if not len(pairs):
-            return
-        self._turn = (self._turn * 31 + 17) % len(pairs)
-        call = pairs.calls[self._turn]
-        if 0 < call.batch_rows <= len(pairs) and call.run_ms > 0:
+    def _time_some(self, pairs: Pairs) -> None:
+        """Time the candidate in runs as large as those of some of the records, other ones each time."""
+        for _ in range(_TIMED_FIRST if self._turns < _TIMED_FIRST**2 else 1):
+            self._turns += 1
+            call = pairs.calls[self._turns * 31 % len(pairs)] if len(pairs) else None
+            if call is None or not 0 < call.batch_rows <= len(pairs) or call.run_ms <= 0:
+                continue
             try:
                 took_ms = self._scoring.timed_ms(pairs.rows[: call.batch_rows])
             except ModelFailed:  # of these rows alone
-                return
+                continue
             self._comparison.time(call.batch_rows, call.run_ms, took_ms)
 
     def _begun(self) -> ReplayState:

@@ -134,7 +134,7 @@ def _arm_answer(model: ModelState, experiment: Experiment, arm: Arm, judged: Jud
 def _told(goal: Goal, one: Interval) -> str:
     how = "higher" if one.difference > 0 else "lower"
     return (
-        f"can be told: {goal.metric} is {how} by {abs(one.difference):.4g} (the difference is {one.lower or 0.0:.4g} to "
+        f"can be told: {goal.metric} is {how} by {abs(one.difference):.4g} (between {one.lower or 0.0:.4g} and "
         f"{one.upper or 0.0:.4g}, at any time)"
     )
 

@@ -110,12 +110,12 @@ class Experiments:
         ended = [self._under_way.pop(one) for one in self._under_way.keys() - running]
         for _, judging in ended:
             judging.save()
-        for name in {name for name, _ in ended}:
-            self._report(name)
         for one in self._known.keys() - running:
             self._known.pop(one)
             self._registered_s.pop(one, None)
             self._readers.forget(_READER + one)
+        for name in {name for name, _ in ended}:
+            self._report(name)
 
     def _judge(self, model: ModelState, experiment: Experiment, arm: Arm, goal: Goal) -> str:
         evidence = evidence_id(model, experiment, arm)

@@ -14,7 +14,8 @@ PenstockError
 │   ├── ModelUnavailable        the model has failed again and again, and is left alone for a while
 │   ├── DeadlineExceeded        the caller's deadline passed before the answer was there
 │   ├── CallerGone              the caller hung up; seen in the log only
-│   ├── ModelFailed             the model raised, or answered with what its outputs do not allow
+│   ├── ModelFailed             the model raised, or its process died
+│   │   └── OutputRefused       the model answered with what its outputs do not allow
 │   ├── RecordFailed            the answer could not be recorded, and the rule is not to answer then
 │   └── InternalFailure         a bug of ours; the request id leads to the log
 ├── BundleError
@@ -159,7 +160,7 @@ class CallerGone(CallFailure):
 
 
 class ModelFailed(CallFailure):
-    """The model raised, or answered with what its outputs do not allow (a NaN, a wrong number of rows).
+    """The model raised.
 
     `said` is what its library said, which may hold paths or values: for the log, not for callers.
     """
@@ -179,6 +180,12 @@ class ModelFailed(CallFailure):
     def whole(self) -> str:
         """The message, and what was said."""
         return f"{self}: {self.said}" if self.said else str(self)
+
+
+class OutputRefused(ModelFailed):
+    """The model answered with what its outputs do not allow: a NaN, a wrong number of rows, a class that it has not."""
+
+    code = "output_refused"
 
 
 class RecordFailed(CallFailure):

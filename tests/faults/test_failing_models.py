@@ -71,7 +71,8 @@ def test_a_poison_row_in_every_batch(server: Running, model: str, poison: float)
         for xs, answer in zip(asked, answers, strict=True):
             if caller % 6 == 0:
                 error = msgspec.json.decode(answer.body)["error"]
-                assert (500, "model_failed") == (answer.status, error["code"])
+                code = "model_failed" if poison == moody.RAISES else "output_refused"
+                assert (500, code) == (answer.status, error["code"])
                 record = records[error["request_id"]]
                 assert ("failure", [{"x": x} for x in xs]) == (record.kind, record.input)
                 assert not any(word in answer.body for word in (b"Traceback", b".py", b"/", b"I will not"))

@@ -34,7 +34,7 @@ def test_the_table_is_that_of_the_design() -> None:
     """Three hard guardrails at 1, and the limits that follow from how many there are."""
     assert ["error", "refused_output", "missed_deadline"] == [rail.name for rail in GUARDRAILS if rail.kind == "hard"]
     assert (75, 1_600) == (limit_of("hard", GUARDRAILS), limit_of("soft", GUARDRAILS))
-    assert (75, 1_300) == tuple(limit_of(kind, WATCHED.guardrails) for kind in ("hard", "soft"))
+    assert (75, 1_200) == tuple(limit_of(kind, WATCHED.guardrails) for kind in ("hard", "soft"))
 
 
 def test_what_is_declared_turns_guardrails_off_and_hard() -> None:

@@ -30,6 +30,7 @@ WIRE = {
     "schema_violation": 422,
     "caller_gone": 499,
     "model_failed": 500,
+    "output_refused": 500,
     "internal": 500,
     "not_ready": 503,
     "overloaded": 503,

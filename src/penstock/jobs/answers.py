@@ -11,7 +11,7 @@ import numpy as np
 from msgspec.structs import astuple
 
 from penstock.bundle.outputs import Outputs, OutputSpec, class_key
-from penstock.errors import ModelFailed
+from penstock.errors import ModelFailed, OutputRefused
 from penstock.routing import Decision
 
 ABSTAINS: Final = "(abstains)"
@@ -95,7 +95,7 @@ class Layout:
             return Answers(_NO_LABELS, numbers)
         labels = np.asarray(outputs["label"], np.int64)
         if count and not 0 <= int(labels.min()) <= int(labels.max()) < len(self.outputs.classes):
-            raise ModelFailed("the model answered a label that is none of its classes")
+            raise OutputRefused("the model answered a label that is none of its classes")
         return Answers(labels, numbers)
 
     def decided(self, answers: Answers, decision: Decision | None) -> Answers:

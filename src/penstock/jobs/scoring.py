@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from penstock.bundle.outputs import Outputs
-from penstock.errors import ModelFailed
+from penstock.errors import ModelFailed, OutputRefused
 from penstock.jobs.answers import Answers, Layout, joined, picked
 from penstock.jobs.recorded import Asked, Seen, lenient, line_decoder
 from penstock.jobs.taken import Fault, Taken, Taking, Tally
@@ -184,7 +184,7 @@ class _Runs:
             outputs = model.run(columns)
             require_sound(outputs, spec, end - start)
             if spec.kind == "classification" and int(outputs["label"].min()) < 0:
-                raise ModelFailed("the model answered a label that is none of its classes")
+                raise OutputRefused("the model answered a label that is none of its classes")
         except ModelFailed as error:
             self.run_ms += (time.perf_counter_ns() - began_ns) / 1e6
             if end - start == 1:

@@ -49,6 +49,7 @@ GUARDRAILS: Final[tuple[Guardrail, ...]] = (
 class Watched(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What one rollout watches.
 
+    - `value_range`: from where to where a value is usual; outside it is `out_of_range`, which is off without it.
     - `is_recalibrated`: the scores are meant to move, so that the deciles are off.
     - `score_edges`: nine ascending bounds between the deciles of the champion's scores; without them they are learnt
       from the champion's first requests.
@@ -57,6 +58,7 @@ class Watched(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     - `planned_requests`: of both arms; the intervals of means are the narrowest there.
     """
 
+    value_range: tuple[float, float] | None = None
     is_recalibrated: bool = False
     score_edges: tuple[float, ...] | None = None
     label_delay_s: Annotated[float, Meta(ge=0)] | None = None
@@ -68,6 +70,8 @@ class Watched(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def guardrails(self) -> tuple[Guardrail, ...]:
         """Those of the table that are on."""
         off = set(DECILES) if self.is_recalibrated else set[str]()
+        if self.value_range is None:
+            off.add("out_of_range")
         if self.label_delay_s is None:
             off |= {"label_loss", "labelled_more", "labelled_less"}
         return tuple(self._declared(guardrail) for guardrail in GUARDRAILS if guardrail.name not in off)

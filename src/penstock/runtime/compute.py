@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from penstock.bundle.outputs import Outputs
-from penstock.errors import DeadlineExceeded, ModelFailed
+from penstock.errors import DeadlineExceeded, ModelFailed, OutputRefused
 from penstock.runtime.model import Model
 from penstock.runtime.version import require_sound
 from penstock.runtime.wire import Failed, Ran, Run, packed_outputs
@@ -53,7 +53,7 @@ def _sound(model: Model, columns: Columns, rows: int) -> Outputs:
     outputs = model.run(columns)
     require_sound(outputs, model.bundle.outputs, rows)
     if "label" in outputs and (outputs["label"] < 0).any():
-        raise ModelFailed("the model answered a label that is none of its classes")
+        raise OutputRefused("the model answered a label that is none of its classes")
     return outputs
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from penstock.bundle.bundle import Bundle
 from penstock.bundle.outputs import Outputs, OutputSpec
-from penstock.errors import ModelFailed
+from penstock.errors import ModelFailed, OutputRefused
 from penstock.schema import Check, Schema
 from penstock.schema.prediction import Prediction
 
@@ -69,7 +69,7 @@ class Version:
         classes, keys = self._outputs.classes, self._keys
         labels = outputs["label"].tolist()
         if min(labels, default=0) < 0:
-            raise ModelFailed("the model answered a label that is none of its classes")
+            raise OutputRefused("the model answered a label that is none of its classes")
         if not self._outputs.has_probabilities:
             return [Prediction(classes[label]) for label in labels]
         pairs = zip(labels, outputs["probabilities"].tolist(), strict=True)
@@ -77,10 +77,10 @@ class Version:
 
 
 def require_sound(outputs: Outputs, spec: OutputSpec, rows: int) -> None:
-    """Raise ModelFailed unless each output has `rows` rows and finite numbers."""
+    """Raise OutputRefused unless each output has `rows` rows and finite numbers."""
     for name in spec.names:
         array = outputs[name]
         if len(array) != rows:
-            raise ModelFailed(f"the model answered {len(array)} rows of `{name}` for {rows} rows")
+            raise OutputRefused(f"the model answered {len(array)} rows of `{name}` for {rows} rows")
         if array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise ModelFailed(f"the model answered a number in `{name}` that is not finite")
+            raise OutputRefused(f"the model answered a number in `{name}` that is not finite")

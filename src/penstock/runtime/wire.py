@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from penstock.bundle.outputs import Outputs, OutputSpec
-from penstock.errors import CallFailure, DeadlineExceeded, ModelFailed
+from penstock.errors import CallFailure, DeadlineExceeded, ModelFailed, OutputRefused
 from penstock.schema import Columns, Schema
 
 MAX_FRAME_BYTES: Final = 64 << 20
@@ -63,7 +63,9 @@ class Ran(msgspec.Struct, frozen=True, tag="ran", array_like=True):
     failed: list[Failed]
 
 
-_FAILURES: Final[dict[str, type[CallFailure]]] = {kind.code: kind for kind in (ModelFailed, DeadlineExceeded)}
+_FAILURES: Final[dict[str, type[CallFailure]]] = {
+    kind.code: kind for kind in (ModelFailed, OutputRefused, DeadlineExceeded)
+}
 _ENCODER = msgspec.msgpack.Encoder()
 _ASKED: msgspec.msgpack.Decoder[Run | Drop] = msgspec.msgpack.Decoder(Run | Drop)
 _RAN = msgspec.msgpack.Decoder(Ran)
@@ -174,4 +176,4 @@ def _dtype(name: str) -> type[np.int64] | type[np.float64]:
 def failure_of(failed: Failed) -> CallFailure:
     """The failure that a caller gets."""
     kind = _FAILURES.get(failed.code, ModelFailed)
-    return ModelFailed(failed.message, failed.said) if kind is ModelFailed else kind(failed.message)
+    return kind(failed.message, failed.said) if issubclass(kind, ModelFailed) else kind(failed.message)

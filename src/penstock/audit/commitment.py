@@ -22,21 +22,19 @@ class Salts:
     """Draws salts from the operating system, many at a time. Not thread-safe, not for use across a fork."""
 
     def __init__(self) -> None:
-        self._pool = b""
-        self._at = 0
+        self._pool: list[bytes] = []
 
     def next(self) -> bytes:
         """16 random bytes in hexadecimal, never given before."""
-        at = self._at
-        if at == len(self._pool):
-            self._pool, at = binascii.hexlify(os.urandom(_POOL_BYTES)), 0
-        self._at = end = at + 2 * _SALT_BYTES
-        return self._pool[at:end]
+        pool = self._pool
+        if not pool:
+            pool += binascii.hexlify(os.urandom(_POOL_BYTES), b" ", _SALT_BYTES).split()
+        return pool.pop()
 
 
 def commitment_of(tail: bytes) -> bytes:
     """The commitment to `tail`, which is to follow it."""
-    return hashlib.sha256(tail).hexdigest().encode()
+    return binascii.hexlify(hashlib.sha256(tail).digest())
 
 
 def erased(line: bytes) -> bytes | None:

@@ -143,7 +143,9 @@ _NO_PAYLOAD = Payload()
 
 
 class Lines:
-    """The lines of the records of one tick, in parts: as they are written, and as the chain covers them."""
+    """The lines of the records of one tick: `written` in parts, as they go to the file; `covered` as the chain covers
+    them, each up to its closing brace, which `SegmentWriter` adds.
+    """
 
     __slots__ = ("_salts", "covered", "written")
 
@@ -162,20 +164,25 @@ class Lines:
         """
         if type(record) is Record:
             record, payload = _parted(record)
+        elif payload is None:
+            payload = _NO_PAYLOAD
         try:
-            head, body = _encode(record), b"{}" if payload is None else _encoded(payload)
-            if b"null" in head and not _is_plain(record):
+            head, body = _encode(record), _encode(payload)
+            # An `Answered` holds nothing that could be told from null, so its head is not looked at.
+            if type(record) is Record and b"null" in head and not _is_plain(record):
                 head = _encode(_with_tags(record))
+            if (nulls := body.count(b"null")) and nulls != _missing(payload.input) and not _is_plain(payload):
+                body = _encode(_with_tags(payload))
         except UnicodeEncodeError:  # lone surrogates, in the contents or in the envelope
-            head, body = _encode(_with_tags(record)), _encode(_with_tags(payload or _NO_PAYLOAD))
+            head, body = _encode(_with_tags(record)), _encode(_with_tags(payload))
         if len(body) == 2:
-            line = b'{"seq":%d,%b%b\n' % (seq, opening, head[1:])
+            line = b'{"seq":%d,%b%b' % (seq, opening, head[1:-1])
             self.covered.append(line)
-            self.written.append(line)
+            self.written += (line, b"}\n")
             return
         tail = b',"salt":"%b",%b' % (self._salts.next(), body[1:])
         envelope = b'{"seq":%d,%b%b,"commitment":"%b"' % (seq, opening, head[1:-1], commitment_of(tail))
-        self.covered += (envelope, b"}\n")
+        self.covered.append(envelope)
         self.written += (envelope, tail, b"\n")
 
 
@@ -226,20 +233,17 @@ def _parted(record: Record) -> tuple[Record, Payload]:
     return envelope, payload
 
 
-def _encoded(payload: Payload) -> bytes:
-    body = _encode(payload)
-    nulls = body.count(b"null")
-    if nulls and nulls != _missing(payload.input) and not _is_plain(payload):
-        return _encode(_with_tags(payload))
-    return body
-
-
 def _missing(rows: Content) -> int:
     """How many values of row structs are missing; -1 for anything else."""
+    missing = 0
     try:
-        return sum([astuple(row).count(None) for row in rows])
+        for row in rows:
+            for value in astuple(row):
+                if value is None:
+                    missing += 1
     except TypeError:
         return -1
+    return missing
 
 
 def _is_plain(record: msgspec.Struct) -> bool:

@@ -22,8 +22,8 @@ _UNWRITABLE = (SegmentError, OSError, MemoryError)
 
 
 class Tick(msgspec.Struct):
-    """The records `first`..`last` (none if `last` is `first - 1`) as `lines`, of which the chain covers `covered` (both
-    in parts), and who waits for them. `began_s` is when the first was appended, on `time.perf_counter`'s clock.
+    """The records `first`..`last` (none if `last` is `first - 1`) as `lines` and `covered`, as `Lines` makes them, and
+    who waits for them. `began_s` is when the first was appended, on `time.perf_counter`'s clock.
     """
 
     lines: list[bytes]

@@ -152,25 +152,37 @@ def test_no_file_and_no_log_line_has_it(server: Running, told: dict[str, httpx.R
     assert [] == [line for line in lines if is_in(line)]
 
 
-@pytest.mark.xfail(reason="golden rows exchange personal values between rows, and do not replace them", strict=True)
 def test_no_bundle_has_it(tmp_path: Path) -> None:
-    """Golden rows, profile and schema of a model that was packed with it have it neither."""
+    """Of a model that was packed with it, no file has it: golden rows, profile, schema, proof, evaluation, notes."""
     import pandas as pd
+    from sklearn.compose import ColumnTransformer
+    from sklearn.feature_extraction.text import HashingVectorizer
     from sklearn.linear_model import LinearRegression
+    from sklearn.pipeline import make_pipeline
 
     import penstock
 
     count = 60
     table = pd.DataFrame({"income": [100.0 + 7 * number for number in range(count)], "fee": range(count)})
     table.loc[table.index % 5 == 0, "income"] = NUMBER
-    schema = penstock.Schema(
-        fields=(
-            penstock.Field(name="income", type="float", pii="income"),
-            penstock.Field(name="fee", type="float"),
-        )
+    table["device"] = [MARK if number % 3 else f"{MARK} {number}" for number in range(count)]
+    fields = (
+        penstock.Field(name="income", type="float", pii="income"),
+        penstock.Field(name="fee", type="float"),
+        penstock.Field(name="device", type="string", pii="device"),
     )
-    model = LinearRegression().fit(table, table["fee"])
-    options = penstock.PackOptions(threshold_budget=40, golden_rows=16)
-    bundle = penstock.pack(model, name="m", sample=table, schema=schema, out=tmp_path, options=options)
-    files = [path for path in bundle.path.rglob("*") if path.is_file()]
-    assert [] == [path.name for path in files if is_in(path.read_bytes())]
+    words = HashingVectorizer(n_features=8)
+    parts = ColumnTransformer([("device", words, "device")], remainder="passthrough", sparse_threshold=0)
+    bundle = penstock.pack(
+        make_pipeline(parts, LinearRegression()).fit(table, table["fee"]),
+        name="m",
+        sample=table,
+        holdout=(table, table["fee"]),
+        schema=penstock.Schema(fields=fields),
+        out=tmp_path,
+        options=penstock.PackOptions(threshold_budget=40, golden_rows=16),
+    )
+    assert 8 <= len(bundle.golden.rows)
+    files = {path.name for path in bundle.path.rglob("*") if path.is_file()}
+    assert {"golden.json", "reference.json", "schema.yaml", "proof.json", "evaluation.json", "manifest.json"} <= files
+    assert [] == [name for name in files if is_in((bundle.path / name).read_bytes())]

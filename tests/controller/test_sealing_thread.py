@@ -110,8 +110,10 @@ def test_sql_over_the_api(client: httpx.Client) -> None:
 def test_erasing_over_the_api(client: httpx.Client) -> None:
     """By key, from segments and sealed files; the answer says of how many records."""
     client.post("/v1/audit/seal", json={})
-    assert {"records": 4, "busy": []} == client.post("/v1/audit/erase", json={"keys": ["customer-4"]}).json()
-    assert 0 == client.post("/v1/audit/erase", json={"keys": ["customer-4"]}).json()["records"]
+    assert "required field `reason`" in client.post("/v1/audit/erase", json={"keys": ["customer-4"]}).text
+    asked = {"keys": ["customer-4"], "reason": "as asked"}
+    assert {"records": 4, "busy": [], "exports": []} == client.post("/v1/audit/erase", json=asked).json()
+    assert 0 == client.post("/v1/audit/erase", json=asked).json()["records"]
 
 
 def test_a_backup_has_what_is_sealed(tmp_path: Path) -> None:

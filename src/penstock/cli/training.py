@@ -8,7 +8,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from penstock.cli.asking import Config, Home, Name
+from penstock.cli.asking import Config, Home, Name, by
 from penstock.cli.screen import console, progress
 
 
@@ -28,7 +28,9 @@ def training_set(
     Example: `penstock audit training-set churn served.jsonl --target left`;
     then `penstock pack model.skops --name churn --sample served.jsonl --target left`
     """
+    from penstock.audit.conditions import Conditions
     from penstock.audit.extra import require_audit
+    from penstock.controller.exporting import registered
     from penstock.settings import from_environment
 
     if file.suffix != ".jsonl" or file.exists():
@@ -51,12 +53,14 @@ def training_set(
     partial = file.with_name(f".{file.name}.partial")
     count = 0
     try:
-        with progress(quiet=False) as step, partial.open("wb") as out:
+        with registered(settings, file, Conditions(model=name), by(None)) as made, progress(quiet=False) as step:
             step("reading")
-            for row in training.rows():
-                out.write(line(row))
-                count += 1
-        partial.replace(file)
+            with partial.open("wb") as out:
+                for row in training.rows():
+                    out.write(line(row))
+                    count += 1
+            partial.replace(file)
+            made.lines = count
     finally:
         partial.unlink(missing_ok=True)
     screen = console()

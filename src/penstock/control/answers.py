@@ -137,8 +137,24 @@ class SealAnswer(msgspec.Struct, frozen=True, kw_only=True):
     problems: list[str] = []
 
 
+class ExportAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """A registered export that held erased records: `lines` of it are gone; or `by_hand` says why a person has to see
+    to it, who finds it at `path` on the machine `node`, if at all.
+    """
+
+    path: str
+    node: str
+    at: datetime
+    who: str
+    lines: int = 0
+    by_hand: str | None = None
+
+
 class EraseAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """Of how many records the payload was erased; `busy` segments hold more, and are being written: ask again later."""
+    """Of how many records the payload was erased; `busy` segments hold more, and are being written: ask again later.
+    `exports` are those that held such records, or may yet.
+    """
 
     records: int
     busy: list[str] = []
+    exports: list[ExportAnswer] = []

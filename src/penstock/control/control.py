@@ -17,7 +17,7 @@ import msgspec
 
 from penstock.control import decisions
 from penstock.control.aliases import alias_of
-from penstock.control.changes import Change, Event, ModelConfig, Published, Serving, Tried, Who
+from penstock.control.changes import Change, Event, LogChange, ModelConfig, Published, Serving, Tried, Who
 from penstock.control.state import EMPTY, ModelState, State, VersionState, folded
 from penstock.control.store import EventStore, RevisionTaken
 from penstock.errors import Conflict, MoveRefused, StateUnavailable, Unknown
@@ -165,6 +165,10 @@ class Control:
     def note(self, name: str, seen: Tried | Serving, who: Who) -> list[Event]:
         """Add what a machine has seen, where that is new. Raises StateUnavailable."""
         return self._commit(name, By(who=who), lambda state: decisions.note(state, name, seen))
+
+    def note_log(self, name: str, change: LogChange, by: By) -> list[Event]:
+        """Add what happened to the log, of the model `name` or of several (empty). Raises StateUnavailable."""
+        return self._commit(name, msgspec.structs.replace(by, if_revision=None), lambda state: [change])
 
     def _archive(self, name: str, number: int | None, by: By) -> list[Event]:
         if number is None:

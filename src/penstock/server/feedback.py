@@ -150,7 +150,7 @@ class Feedback:
                 trace_id=None if call.trace is None else call.trace.trace_id,
                 principal=call.principal,
                 protocol=FEEDBACK,
-                violations=tuple(failure.violations) if isinstance(failure, SchemaViolation) else (),
+                violations=failure.recorded if isinstance(failure, SchemaViolation) else (),
                 body_bytes=len(call.body) or None,
                 body_sha256=None if is_cheap else hashlib.sha256(call.body).hexdigest(),
                 total_ms=(time.monotonic_ns() - call.arrived_ns) // 1000 / 1e3,

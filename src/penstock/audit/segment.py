@@ -166,8 +166,8 @@ class SegmentWriter:
     def write(
         self, lines: Sequence[bytes], covered: Sequence[bytes], *, first: int, last: int, dropped: int = 0
     ) -> None:
-        """Write the records' `lines`, which are in parts, and their commit line in one `os.write`; `covered` is what the
-        chain covers of each, up to the closing brace.
+        """Write the records' `lines`, which are in parts, and their commit line in one `os.write`; `covered` is what
+        the chain covers of each, up to the closing brace.
 
         Whole or not at all: raises SegmentError when the system took less, after cutting the file back.
         """

@@ -13,7 +13,7 @@ import msgspec
 
 from penstock.settings import Settings
 from penstock.workers import channel
-from penstock.workers.channel import Apply, Failed, Govern, Governs, Leave, Standing
+from penstock.workers.channel import Apply, Failed, Govern, Governs, Leave, Standing, Turn
 from penstock.workers.spawn import BackOff, Channelled, fate_of, spawn
 
 _LOG = logging.getLogger("penstock")
@@ -29,16 +29,23 @@ class Governor:
     """
 
     def __init__(
-        self, settings: Settings, url: str, *, on_word: Callable[[], None], on_failure: Callable[[str], None]
+        self,
+        settings: Settings,
+        url: str,
+        *,
+        on_word: Callable[[], None],
+        on_turn: Callable[[], None],
+        on_failure: Callable[[str], None],
     ) -> None:
         """`on_word` is called whenever there may be something new to serve, and at the beginning of each controller;
-        `on_failure` hears why the first one cannot begin.
+        `on_turn` where the workers are to begin new segments; `on_failure` hears why the first one cannot begin.
         """
         self.url: str | None = None
         self.is_settled = False
         self.restarts = 0
         self._govern = Govern(settings, url, datetime.now(UTC))
         self._on_word = on_word
+        self._on_turn = on_turn
         self._on_failure = on_failure
         self._process: subprocess.Popen[bytes] | None = None
         self._line: Channelled | None = None
@@ -95,6 +102,8 @@ class Governor:
                 self._on_word()
             case Apply():
                 self._on_word()
+            case Turn():
+                self._on_turn()
             case Failed():
                 _LOG.error("the controller cannot begin: %s", message.message)
                 if self.url is None:

@@ -42,6 +42,7 @@ from penstock.workers.channel import (
     Sum,
     Summed,
     Took,
+    Turn,
     Unready,
 )
 from penstock.workers.governor import Governor
@@ -114,7 +115,13 @@ class Supervisor:
             raise PenstockError(self._failure)
 
     def _governor_of(self, settings: Settings, listener: socket.socket) -> Governor:
-        return Governor(settings, url_of(listener), on_word=self._hear_governor, on_failure=self._fail_to_start)
+        return Governor(
+            settings,
+            url_of(listener),
+            on_word=self._hear_governor,
+            on_turn=self._turn_segments,
+            on_failure=self._fail_to_start,
+        )
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(work)
@@ -135,6 +142,10 @@ class Supervisor:
         self._spawn(self._standings.take_up())
         self._standings.look(again=True)
         self._open()
+
+    def _turn_segments(self) -> None:
+        for worker in self._workers:
+            channel.send(worker.end, Turn())
 
     def _tell_standing(self, standing: Standing) -> None:
         if self._governor is not None and not self._is_stopping:

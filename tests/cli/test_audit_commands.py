@@ -31,7 +31,7 @@ def test_query_by_conditions(desk: Desk) -> None:
     assert "0190-00000106" in said
     assert "yes (0.75)" in said
     page = desk.ok("audit", "query", "--limit", "36", "--json").json
-    assert (36, "0190-00000002") == (len(page["records"]), page["next"])
+    assert (36, "0190-00000002") == (len(page["records"]), page["next"].partition("~")[0])
     rest = desk.ok("audit", "query", "--before", page["next"], "--json").json
     assert (["0190-00000001"], None) == ([record["request_id"] for record in rest["records"]], rest["next"])
     assert [{"value": 1.0}, {"value": {"$float": "inf"}}, {"value": 0.1}] == rest["records"][0]["outputs"]

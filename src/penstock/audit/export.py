@@ -47,12 +47,10 @@ def export(records: Records, conditions: Conditions, path: Path, *, by_row: bool
         raise QueryRefused(f"Expected a file that ends in {' or '.join(WRITERS)}, got {path.name}")
     if path.exists():
         raise QueryRefused(f"{path}: there is something at this path already; name another")
-    columns = _by_row(records.types(conditions)) if by_row else {**_CALL, **_CONTENTS}
-    select = ", ".join(f"{source} AS {quoted_name(name)}" for name, source in columns.items())
     partial = path.with_name(f".{path.name}.partial")
     count = 0
     try:
-        with records.batches(conditions, select, "predictions" if by_row else "records") as reader:
+        with records.batches(conditions, _rows if by_row else _calls, by_row=by_row) as reader:
             with WRITERS[path.suffix](partial, reader.schema) as writer:
                 for batch in reader:
                     writer.write_batch(batch)
@@ -65,11 +63,19 @@ def export(records: Records, conditions: Conditions, path: Path, *, by_row: bool
     return count
 
 
-def _by_row(names: Iterable[str]) -> dict[str, str]:
+def _calls(names: Iterable[str]) -> str:
+    return _named({**_CALL, **_CONTENTS})
+
+
+def _rows(names: Iterable[str]) -> str:
     """Features under the names of their fields; one that is called as a column is keeps `feature_` before it."""
     columns = {**_CALL, "row": "row"}
     for name in names:
         if name.startswith(FEATURE):
             bare = name.removeprefix(FEATURE)
             columns[name if bare in columns or bare.startswith(PREDICTION) else bare] = quoted_name(name)
-    return columns | {name: quoted_name(name) for name in names if name.startswith(PREDICTION)}
+    return _named(columns | {name: quoted_name(name) for name in names if name.startswith(PREDICTION)})
+
+
+def _named(columns: dict[str, str]) -> str:
+    return ", ".join(f"{source} AS {quoted_name(name)}" for name, source in columns.items())

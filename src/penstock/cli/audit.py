@@ -87,7 +87,7 @@ def query(
             return
         found = _found(records, conditions, id, limit=limit, home=_directory(home, config).parent)
     page = list(records_of(found.table))
-    following = page[-1].request_id if found.has_more else None
+    following = found.next
     if json:
         print_json({"records": _as_written(found.table), "next": following})
         return

@@ -138,5 +138,5 @@ class RecordEndpoints:
 def _pair(text: str) -> tuple[str, str]:
     field, equals, value = text.partition("=")
     if not equals:
-        raise QueryRefused(f"Expected `where` as FIELD=VALUE, got {text!r}")
+        raise QueryRefused("Expected `where` as FIELD=VALUE, got no `=`")
     return field, value

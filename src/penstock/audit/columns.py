@@ -25,6 +25,7 @@ FEATURE: Final = "feature_"
 PREDICTION: Final = "prediction_"
 _NOTHING: Final = msgspec.Raw(b"")
 _CHUNK_RECORDS: Final = 20_000
+_STEMS: Final = {"probabilities": "probability_", "values": "value_"}
 _INT64: Final = range(-(2**63), 2**63)
 
 
@@ -320,11 +321,15 @@ def _typed_columns(prefix: str, contents: Sequence[msgspec.Raw]) -> Iterator[tup
 
 
 def _flat(row: dict[str, Any]) -> dict[str, Any]:
-    """`{"probabilities": {"no": 0.1}}` as `{"probability_no": 0.1}`; `values` likewise."""
-    flat = {name: value for name, value in row.items() if type(value) is not dict or _is_tag(value)}
-    for name, stem in (("probabilities", "probability_"), ("values", "value_")):
-        if type(members := row.get(name)) is dict:
-            flat |= {stem + key: value for key, value in members.items()}
+    """`{"probabilities": {"no": 0.1}}` as `{"probability_no": 0.1}`; `values` likewise. No column for other objects."""
+    flat: dict[str, Any] = {}
+    for name, value in row.items():
+        if type(value) is not dict or _is_tag(value):
+            flat[name] = value
+        elif name in _STEMS:
+            stem = _STEMS[name]
+            for key, member in value.items():
+                flat[stem + key] = member
     return flat
 
 
@@ -342,7 +347,11 @@ def _typed(values: list[Any]) -> pa.Array | None:
     if kinds == {int} and all(value is None or value in _INT64 for value in values):
         return pa.array(values, pa.int64())
     if kinds <= {int, float}:
-        return pa.array([value if value is None else float(value) for value in values], pa.float64())
+        if int in kinds:  # of any size: Arrow takes those only that a double holds exactly
+            values = [value if value is None else float(value) for value in values]
+        return pa.array(values, pa.float64())
+    if kinds == {str}:
+        return pa.array(values, _TEXT)
     return pa.array([value if value is None or type(value) is str else _shown(value) for value in values], _TEXT)
 
 
@@ -371,6 +380,8 @@ def _wider(first: pa.DataType, second: pa.DataType) -> pa.DataType:
 
 
 def _as(schema: pa.Schema, table: pa.Table) -> pa.Table:
+    if table.schema.equals(schema):
+        return table
     arrays = []
     for field in schema:
         if field.name in table.column_names:

@@ -28,8 +28,8 @@ _NEWEST: Final = "ORDER BY request_id DESC, run DESC, seq DESC"
 _COUNT: Final = re.compile(r"count\s*\(\s*\*\s*\)", re.IGNORECASE)
 _NAMES_DECIDE: Final = re.compile(r"\*|\b(columns|describe|show|summarize)\b", re.IGNORECASE)
 _TEXTS: Final = re.compile(r"\b(envelope|payload)\b")
-_TYPED: Final = re.compile(f"{FEATURE}|{PREDICTION}")
-_MARKED: Final = pa.schema([*ENVELOPE_SCHEMA, (FEATURE, pa.list_(pa.null())), (PLACE, pa.int64())])
+_TYPED: Final = re.compile(f"{FEATURE}|{PREDICTION}", re.IGNORECASE)
+_TYPED_NAMES: Final = re.compile(rf"\b(?:{FEATURE}|{PREDICTION})\w+", re.IGNORECASE)
 _CONFIG: Final[dict[str, Any]] = {
     "allow_community_extensions": False,
     "allow_persistent_secrets": False,
@@ -195,16 +195,22 @@ class _Asking:
 
     def detail(self, select: str) -> Detail:
         """What of the live records a SELECT needs: as its plan says on a log without any, which has a typed column that
-        nobody names. Where names decide which columns there are, or one is not known yet, everything.
+        nobody names and those that the text does. Where names decide which columns there are, everything.
         """
-        if _NAMES_DECIDE.search(_COUNT.sub("", select)):
-            return ALL
-        self.show(_MARKED.empty_table())
-        try:
-            plan = self._connection.execute(f"EXPLAIN (FORMAT json) {select}").fetchall()[0][1]
-        except duckdb.BinderException:
-            return ALL
-        return Detail(texts=_TEXTS.search(plan) is not None, typed=_TYPED.search(plan) is not None)
+        if not _NAMES_DECIDE.search(_COUNT.sub("", select)):
+            for kind in (pa.float64(), pa.string()):
+                self.show(_without_records(select, kind))
+                with contextlib.suppress(duckdb.Error):  # the other type then, or the answer will say it
+                    plan = self._connection.execute(f"EXPLAIN (FORMAT json) {select}").fetchall()[0][1]
+                    return Detail(texts=_TEXTS.search(plan) is not None, typed=_TYPED.search(plan) is not None)
+        return ALL
+
+
+def _without_records(select: str, kind: pa.DataType) -> pa.Table:
+    """No records, with the typed columns that `select` seems to name, and one more."""
+    names = {FEATURE.casefold(): FEATURE} | {name.casefold(): name for name in _TYPED_NAMES.findall(select)}
+    typed = [(name, pa.list_(kind)) for name in names.values()]
+    return pa.schema([*ENVELOPE_SCHEMA, *typed, (PLACE, pa.int64())]).empty_table()
 
 
 def _page(asking: _Asking, conditions: Conditions, limit: int) -> Found:

@@ -95,7 +95,9 @@ def govern(end: socket.socket, told: Govern) -> None:
                 f"another server or command holds {home / LOCK_FILE}: a home has one server; end the other one, or "
                 "give this one a home of its own"
             )
-        plane = stack.enter_context(control_plane(settings, tell=_telling(end), turn=_turning(end), serves_since=told.began_at))
+        plane = stack.enter_context(
+            control_plane(settings, tell=_telling(end), turn=_turning(end), serves_since=told.began_at)
+        )
         listener = stack.enter_context(listen(settings.control))
         url = url_of(listener)
         write_address(home, Address(url, os.getpid(), os.getppid()))

@@ -220,7 +220,8 @@ def heard(plane: Governed) -> dict[str, list[tuple[int, bytes]]]:
 def heard_of(plane: Governed, tongue: Tongue, row: dict[str, Any]) -> tuple[int, bytes]:
     """The status, and all that came back."""
     bodies: list[bytes] = []
-    with plane.server.client(event_hooks={"response": [lambda response: bodies.append(response.read())]}) as http:
+    hooks: dict[str, list[Any]] = {"response": [lambda response: bodies.append(response.read())]}
+    with plane.server.client(event_hooks=hooks, headers={"x-request-id": MARK}) as http:
         heard = tongue.ask(http, "churn", [row])
     return heard.status, b"".join([*bodies, msgspec.json.encode(heard)])
 
@@ -307,6 +308,9 @@ def test_no_file_and_no_log_line_has_it(
     home, audit = plane.home, plane.home / "audit"
     assert 3 == fed
     calls = len(told) - 1 + len(heard) * len(MARKED) + len(named) + fed  # what is on no route has no record
+    with plane.server.client() as client:
+        pages = [client.get(path) for path in ("/metrics", "/v1/info", "/v1/models", "/openapi.json", "/docs")]
+    assert [] == [page.url.path for page in pages if page.status_code != 200 or is_in(page.content)]
     assert 1 == len(list(audit.rglob("*.issued")))
     assert [] == marked_files(home)
     assert 0 == plane.server.stop()

@@ -49,11 +49,13 @@ class Allowance:
         self._live_bytes = self._left_bytes = live_bytes
 
     def left_s(self) -> float:
-        """The seconds that are left. Raises QueryRefused if there are none."""
-        left_s = self._until - time.monotonic()
-        if left_s <= 0:
+        """The seconds that are left."""
+        return max(0.0, self._until - time.monotonic())
+
+    def check(self) -> None:
+        """Raise QueryRefused if the time is over."""
+        if not self.left_s():
             raise self.late()
-        return left_s
 
     def late(self) -> QueryRefused:
         """What is said when the time is over."""
@@ -211,7 +213,7 @@ def _lines(file: BinaryIO, span: tuple[int, int], sieve: Sieve, allowance: Allow
     found: _Found = []
     found_bytes = 0
     for at, block in _blocks(file, *span):
-        allowance.left_s()
+        allowance.check()
         if sieve.may_be_among(block):
             found += [each for each in _numbered(block, at) if sieve.is_open or sieve.may_be(each[1])]
             found_bytes += len(block)

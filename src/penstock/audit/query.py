@@ -182,7 +182,7 @@ class _Asking:
 
     def ask(self, text: str, values: list[Any] | None = None) -> Any:
         """A reader of the Arrow batches that `text` gives."""
-        self._live.allowance.left_s()
+        self._live.allowance.check()
         return self._connection.sql(text, params=values).to_arrow_reader(1_000)
 
     def select(self, text: str) -> str:

@@ -105,6 +105,7 @@ CALLS: dict[str, tuple[str, dict[str, str], bytes]] = {
     "feedback, model": (FEEDBACK, {}, json.dumps({"key": "k", "model": MARK, "actual": 1}).encode()),
     "feedback, actual": (FEEDBACK, {}, said(actual=MARK)),
     "feedback, nested actual": (FEEDBACK, {}, said(actual={MARK: MARK})),
+    "feedback, target": (FEEDBACK, {}, said(actual={MARK: 1.0})),
     "feedback, time": (FEEDBACK, {}, said(at=MARK)),
     "feedback, undeclared": (FEEDBACK, {}, said(**{"email": MARK, MARK: 1})),
     "feedback, unparseable": (FEEDBACK, {}, b'{"actual": ' + MARK.encode()),

@@ -15,7 +15,6 @@ from typing import Any
 
 import httpx
 import msgspec
-import pyarrow.csv
 import pyarrow.parquet
 import pytest
 

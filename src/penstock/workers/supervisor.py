@@ -116,11 +116,7 @@ class Supervisor:
 
     def _governor_of(self, settings: Settings, listener: socket.socket) -> Governor:
         return Governor(
-            settings,
-            url_of(listener),
-            on_word=self._hear_governor,
-            on_turn=self._turn_segments,
-            on_failure=self._fail_to_start,
+            settings, url_of(listener), on_word=self._hear_governor, on_turn=self._turn, on_failure=self._fail_to_start
         )
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
@@ -143,7 +139,7 @@ class Supervisor:
         self._standings.look(again=True)
         self._open()
 
-    def _turn_segments(self) -> None:
+    def _turn(self) -> None:
         for worker in self._workers:
             channel.send(worker.end, Turn())
 

@@ -119,7 +119,7 @@ def _behind(before: str) -> tuple[str, list[Any]]:
     if not rest:
         return "request_id < ?", [id]
     if len(rest) != 2 or not rest[1].isdecimal() or len(rest[1]) > _SEQ_DIGITS:
-        raise QueryRefused(f"Expected `before` to be a request id, or what a page named as next, got {before!r}")
+        raise QueryRefused("Expected `before` to be a request id, or what a page named as next, got something else")
     return "request_id <= ? AND (request_id, run, seq) < (?, ?, ?)", [id, id, rest[0], int(rest[1])]
 
 

@@ -174,14 +174,14 @@ class LiveSegments:
 
 
 def table_at(files: Sequence[BinaryIO], places: Sequence[int]) -> pa.Table:
-    """The records whose lines stand at `places` of the open segments, with everything. Raises SegmentError."""
+    """The records whose lines stand at `places` of the open segments, with their texts. Raises SegmentError."""
     tables = []
     for place in places:
         number = place >> _SEGMENT_BITS
         source = _source_of(files[number])
         files[number].seek(place - (number << _SEGMENT_BITS))
         if source is not None:
-            tables.append(table_of([files[number].readline()], source))
+            tables.append(table_of([files[number].readline()], source, Detail(typed=False)))
     return joined(tables).append_column(PLACE, pa.array([0] * len(tables), pa.int64()))
 
 

@@ -19,11 +19,10 @@ import pyarrow as pa
 from penstock.audit.columns import ALL, ENVELOPE_SCHEMA, FEATURE, PREDICTION, Detail
 from penstock.audit.conditions import Conditions, cursor_of, quoted_name
 from penstock.audit.live import PLACE, Allowance, LiveSegments, opened, table_at
-from penstock.audit.sealed import Snapshot
+from penstock.audit.sealed import SealedFile, Snapshot
 from penstock.errors import QueryRefused
 
 _LIVE: Final = "live"
-_PLACED: Final = "_placed"
 _NEWEST: Final = "ORDER BY request_id DESC, run DESC, seq DESC"
 _COUNT: Final = re.compile(r"count\s*\(\s*\*\s*\)", re.IGNORECASE)
 _NAMES_DECIDE: Final = re.compile(r"\*|\b(columns|describe|show|summarize)\b", re.IGNORECASE)
@@ -75,7 +74,7 @@ class Records:
         self._live = LiveSegments(directory)
 
     def page(self, conditions: Conditions, limit: int) -> Found:
-        """The newest `limit` records of which all `conditions` hold, the newest first, with all columns. Pages that
+        """The newest `limit` records of which all `conditions` hold, the newest first, untyped. Pages that
         follow each other by `next` have each record once, and miss none that was there at the first.
 
         Raises QueryRefused and SegmentError.
@@ -89,7 +88,7 @@ class Records:
         """
         with self._asking(Conditions()) as asking:
             select = asking.select(text)
-            asking.show_live(asking.detail(select))
+            asking.show(asking.live(asking.detail(select)))
             return _first(asking.ask(select), limit if limit is not None else self._bounds.rows)
 
     @contextlib.contextmanager
@@ -99,7 +98,7 @@ class Records:
         QueryRefused and SegmentError.
         """
         with self._asking(conditions, has_end=False) as asking:
-            asking.show_live(Detail(texts=not by_row, typed=by_row or bool(conditions.where)))
+            asking.show(asking.live(Detail(texts=not by_row, typed=by_row or bool(conditions.where))))
             types = asking.types()
             where, values = conditions.as_sql(types)
             view = "predictions" if by_row else "records"
@@ -137,14 +136,10 @@ class _Asking:
         self._connection = connection
         self._conditions = conditions
         self._live = live
-        files = [file for file in taken.files() if conditions.may_be_in(file)]
-        paths = ["'" + str((taken.directory / file.path).absolute()).replace("'", "''") + "'" for file in files]
-        listed = ", ".join(paths)
-        self._sealed = (
-            f"SELECT * FROM read_parquet([{listed}], union_by_name = true) UNION ALL BY NAME " if files else ""
-        )
+        self._directory = taken.directory.absolute()
+        self._files = [file for file in taken.files() if conditions.may_be_in(file)]
         for setting in (
-            f"allowed_paths = [{listed}]",
+            f"allowed_paths = [{self._listed(self._files)}]",
             "TimeZone = 'UTC'",
             "parquet_metadata_cache = true",
             "enable_external_access = false",
@@ -152,22 +147,36 @@ class _Asking:
         ):
             connection.execute(f"SET {setting}")
 
-    def show_live(self, detail: Detail) -> None:
-        """Make the views, with so much of the live records."""
+    def live(self, detail: Detail) -> pa.Table:
+        """The live records that may be asked for."""
         live = self._live
-        self.show(live.segments.table(live.files, self._conditions, detail, live.allowance))
+        return live.segments.table(live.files, self._conditions, detail, live.allowance)
 
-    def show_at(self, places: list[int]) -> None:
-        """Make the views, of live records with those at `places` only, but all of these."""
-        self.show(table_at(self._live.files, places))
+    def live_at(self, places: list[int]) -> pa.Table:
+        """The live records at some places."""
+        return table_at(self._live.files, places)
+
+    def source(self, live: pa.Table, span: tuple[str, str] | None = None, *, has_typed: bool = True) -> str:
+        """A SELECT of the sealed records (with `span`, of files that may have request ids from one to another) and of
+        `live`. Without their typed columns, the schema of one file is that of all, and the others are opened when read.
+        """
+        self._connection.register(_LIVE, live)
+        files = [
+            file for file in self._files if span is None or not (file.last_id < span[0] or file.first_id > span[1])
+        ]
+        read = f"SELECT * FROM read_parquet([{self._listed(files)}], union_by_name = {has_typed})"
+        return f"{read if files else ''}{' UNION ALL BY NAME ' if files else ''}SELECT * FROM {_LIVE}"
+
+    def _listed(self, files: list[SealedFile]) -> str:
+        return ", ".join("'" + str(self._directory / file.path).replace("'", "''") + "'" for file in files)
 
     def show(self, live: pa.Table) -> None:
         """Make the views, with `live` for the live records."""
-        connection = self._connection
-        connection.register(_LIVE, live)
         parts = "".join(f", payload ->> '$.{name}' AS {name}" for name in ("input", "raw", "outputs", "violations"))
-        connection.execute(f"CREATE OR REPLACE VIEW {_PLACED} AS {self._sealed}SELECT * FROM {_LIVE}")
-        connection.execute(f"CREATE OR REPLACE VIEW records AS SELECT * EXCLUDE ({PLACE}){parts} FROM {_PLACED}")
+        connection = self._connection
+        connection.execute(
+            f"CREATE OR REPLACE VIEW records AS SELECT * EXCLUDE ({PLACE}){parts} FROM ({self.source(live)})"
+        )
         typed = [quoted_name(name) for name in self.types() if name.startswith((FEATURE, PREDICTION))]
         lists = "".join(f", unnest({name}) AS {name}" for name in typed)
         left_out = ", ".join(["rows", "input", "raw", "outputs", "envelope", "payload", "ends_write", *typed])
@@ -215,18 +224,26 @@ def _without_records(select: str, kind: pa.DataType) -> pa.Table:
 
 def _page(asking: _Asking, conditions: Conditions, limit: int) -> Found:
     """Which ones first, by few columns; then all columns of these, which are near each other."""
-    asking.show_live(Detail(texts=False, typed=bool(conditions.where)))
-    where, values = conditions.as_sql(asking.types())
-    which = f"SELECT request_id, run, seq, {PLACE} FROM {_PLACED} WHERE {where} {_NEWEST} LIMIT {int(limit) + 1}"
+    has_typed = bool(conditions.where)
+    live, types = asking.live(Detail(texts=False, typed=has_typed)), {}
+    if has_typed:
+        asking.show(live)
+        types = asking.types()
+    where, values = conditions.as_sql(types)
+    source = asking.source(live, has_typed=has_typed)
+    which = f"SELECT request_id, run, seq, {PLACE} FROM ({source}) WHERE {where} {_NEWEST} LIMIT {int(limit) + 1}"
     found = asking.ask(which, values).read_all().to_pylist()
     page = found[:limit]
-    asking.show_at([one[PLACE] for one in page if one[PLACE] is not None])
+    if not page:
+        return Found(table=ENVELOPE_SCHEMA.empty_table(), has_more=False)
     ids, runs, seqs = ([one[name] for one in page] for name in ("request_id", "run", "seq"))
-    span = "request_id BETWEEN ? AND ? AND (run, seq) IN (SELECT unnest(?), unnest(?))" if page else "false"
-    given = [ids[-1], ids[0], runs, seqs] if page else []
-    table = asking.ask(f"SELECT * FROM records WHERE {span} {_NEWEST}", given).read_all()
-    has_more = len(found) > limit
-    return Found(table=table, has_more=has_more, next=cursor_of(ids[-1], runs[-1], seqs[-1]) if has_more else None)
+    here = asking.live_at([one[PLACE] for one in page if one[PLACE] is not None])
+    source = asking.source(here, (ids[-1], ids[0]), has_typed=False)
+    columns = ", ".join(map(quoted_name, ENVELOPE_SCHEMA.names))
+    these = "request_id BETWEEN ? AND ? AND (run, seq) IN (SELECT unnest(?), unnest(?))"
+    table = asking.ask(f"SELECT {columns} FROM ({source}) WHERE {these} {_NEWEST}", [ids[-1], ids[0], runs, seqs])
+    following = cursor_of(ids[-1], runs[-1], seqs[-1]) if len(found) > limit else None
+    return Found(table=table.read_all(), has_more=following is not None, next=following)
 
 
 def _first(reader: Any, limit: int) -> Found:

@@ -26,6 +26,7 @@ PREDICTION: Final = "prediction_"
 _NOTHING: Final = msgspec.Raw(b"")
 _CHUNK_RECORDS: Final = 20_000
 _STEMS: Final = {"probabilities": "probability_", "values": "value_"}
+_OBJECTS: Final = {dict}
 _INT64: Final = range(-(2**63), 2**63)
 
 
@@ -301,7 +302,7 @@ def _typed_columns(prefix: str, contents: Sequence[msgspec.Raw]) -> Iterator[tup
     offsets: list[int | None] = []
     rows: list[dict[str, Any]] = []
     for call in calls:
-        if type(call) is list and call and all(type(row) is dict for row in call):
+        if type(call) is list and set(map(type, call)) == _OBJECTS:
             offsets.append(len(rows))
             rows.extend(call)
         else:

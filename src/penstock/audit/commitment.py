@@ -64,7 +64,7 @@ def is_erased(line: bytes) -> bool:
 
 def is_blank(tail: bytes) -> bool:
     """Whether nothing is left of what follows a commitment."""
-    return tail.endswith(b"}") and not tail[:-1].strip(b" ")
+    return tail.startswith((b" ", b"}")) and tail.endswith(b"}") and not tail[:-1].strip(b" ")
 
 
 def parted(line: bytes) -> tuple[bytes, bytes | None]:

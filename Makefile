@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check lint types contract format bench bench-startup bench-swap bench-log bench-peers load soak exactness compression sizes clients schemathesis test-torch test-tensorflow soak-rows soak-kills soak-control soak-swaps clean
+.PHONY: demo test check lint types contract format bench bench-startup bench-swap bench-log bench-peers load soak exactness compression sizes clients readers schemathesis test-torch test-tensorflow soak-rows soak-kills soak-control soak-swaps clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -41,6 +41,14 @@ test-tensorflow: .venv-tensorflow/.installed   ## TensorFlow's SavedModel
 	$(PYTHON) -m venv .venv-$*
 	.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[pack,$*]' \
 		pytest hypothesis
+	touch $@
+
+readers: $(STAMP) .venvs/readers/.installed   ## other programs read the sealed files of the log
+	$(BIN)/python -m pytest tests/audit/test_sealed_read_by_others.py
+
+.venvs/readers/.installed: Makefile
+	$(PYTHON) -m venv .venvs/readers
+	.venvs/readers/bin/python -m pip install --quiet --disable-pip-version-check polars==2.1.0
 	touch $@
 
 clients: $(STAMP)   ## unmodified clients of other servers, each in .venvs/clients, against ours

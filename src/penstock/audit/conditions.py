@@ -129,6 +129,8 @@ def _of_a_row(name: str, value: str, types: dict[str, str]) -> tuple[str, list[A
         known = ", ".join(sorted(given.removeprefix("feature_") for given in types if given.startswith("feature_")))
         raise QueryRefused(f"Expected a field that the records have values of ({known or 'none'}), got `{name}`")
     quoted, kind = quoted_name(column), types[column].removesuffix("[]")
+    if kind == types[column]:  # of a row, not of a call
+        return (f"{quoted} = CAST(? AS {kind})", [value]) if value else (f"{quoted} IS NULL", [])
     if not value:
         return f"len(list_filter({quoted}, lambda x: x IS NULL)) > 0", []
     return f"list_contains({quoted}, CAST(? AS {kind}))", [value]

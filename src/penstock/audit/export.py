@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
@@ -40,8 +41,8 @@ def export(records: Records, conditions: Conditions, path: Path, *, by_row: bool
     """Write the records of which `conditions` hold to a new file `path`, and say how many lines it has.
 
     A line is a call, with its rows and answers as JSON (`request`, `response`); or with `by_row` a row, with a column
-    for each feature and each member of its prediction. Raises QueryRefused, SegmentError and OSError; then there is no
-    such file.
+    for each feature and each member of its prediction; conditions on features then choose rows, not
+    calls. Raises QueryRefused, SegmentError and OSError; then there is no such file.
     """
     if path.suffix not in WRITERS:
         raise QueryRefused(f"Expected a file that ends in {' or '.join(WRITERS)}, got {path.name}")
@@ -61,6 +62,30 @@ def export(records: Records, conditions: Conditions, path: Path, *, by_row: bool
     finally:
         partial.unlink(missing_ok=True)
     return count
+
+
+def write_rows(rows: Iterable[dict[str, Any]], path: Path, kind: str) -> int:
+    """Write rows to `path`, and say how many: as lines of JSON, or (`kind` is `.parquet`) as a table, for which all are
+    held in memory. Raises OSError, and QueryRefused for a column that no type of a table holds.
+    """
+    if kind != ".parquet":
+        count = 0
+        with path.open("wb") as out:
+            for row in rows:
+                out.write(msgspec.json.encode(row) + b"\n")
+                count += 1
+        return count
+    held = list(rows)
+    columns = {}
+    for name in dict.fromkeys(name for row in held for name in row):
+        try:
+            columns[name] = pa.array([row.get(name) for row in held])
+        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
+            raise QueryRefused(
+                f"`{name}` has values of several types: write .jsonl, which has any ({error})"
+            ) from error
+    pq.write_table(pa.table(columns), path, compression="zstd")
+    return len(held)
 
 
 def _calls(names: Iterable[str]) -> str:

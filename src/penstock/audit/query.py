@@ -99,9 +99,9 @@ class Records:
         """
         with self._asking(conditions, has_end=False) as asking:
             asking.show(asking.live(Detail(texts=not by_row, typed=by_row or bool(conditions.where))))
-            types = asking.types()
-            where, values = conditions.as_sql(types)
             view = "predictions" if by_row else "records"
+            types = asking.types(view)
+            where, values = conditions.as_sql(types)
             yield asking.ask(f"SELECT {choose(types)} FROM {view} WHERE {where}", values)
 
     @contextlib.contextmanager
@@ -185,9 +185,9 @@ class _Asking:
             "FROM records WHERE rows > 0 AND kind <> 'feedback'"
         )
 
-    def types(self) -> dict[str, str]:
-        """The columns of `records` and their types."""
-        return {name: kind for name, kind, *_ in self._connection.execute("DESCRIBE records").fetchall()}
+    def types(self, view: str = "records") -> dict[str, str]:
+        """The columns of a view and their types."""
+        return {name: kind for name, kind, *_ in self._connection.execute(f"DESCRIBE {view}").fetchall()}
 
     def ask(self, text: str, values: list[Any] | None = None) -> Any:
         """A reader of the Arrow batches that `text` gives."""

@@ -19,17 +19,18 @@ _POOL_BYTES = 64 * _SALT_BYTES  # a system call for as many records
 
 
 class Salts:
-    """Draws salts from the operating system, many at a time. Not thread-safe, not for use across a fork."""
+    """Draws salts from the operating system, many at a time. Not thread-safe, not for use across a fork.
+
+    `pool` has some, each 16 random bytes in hexadecimal. Take one by `(salts.pool or salts.filled()).pop()`.
+    """
 
     def __init__(self) -> None:
-        self._pool: list[bytes] = []
+        self.pool: list[bytes] = []
 
-    def next(self) -> bytes:
-        """16 random bytes in hexadecimal, never given before."""
-        pool = self._pool
-        if not pool:
-            pool += binascii.hexlify(os.urandom(_POOL_BYTES), b" ", _SALT_BYTES).split()
-        return pool.pop()
+    def filled(self) -> list[bytes]:
+        """The pool, with more in it."""
+        self.pool += binascii.hexlify(os.urandom(_POOL_BYTES), b" ", _SALT_BYTES).split()
+        return self.pool
 
 
 def commitment_of(tail: bytes) -> bytes:

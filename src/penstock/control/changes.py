@@ -131,7 +131,8 @@ class Exported(msgspec.Struct, frozen=True, kw_only=True, tag="exported", omit_d
 
 
 class Erased(msgspec.Struct, frozen=True, kw_only=True, tag="erased", omit_defaults=True):
-    """The payloads of `records` of these `models` were taken out of the log of the machine `node`.
+    """The payloads of `records` of these `models` were taken out of the log of the machine `node`; none are named where
+    the calls are not in it any more.
 
     `exports` are the registered files out of which they were taken, too, `by_hand` those that may hold them yet.
     """
@@ -188,4 +189,6 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
         """Whether it belongs to the history of `model`: its own, or of the log of all models or of this one as well."""
         if self.model:
             return self.model == model
-        return model in self.change.models if isinstance(self.change, Erased) else isinstance(self.change, Exported)
+        if isinstance(self.change, Erased):
+            return not self.change.models or model in self.change.models
+        return isinstance(self.change, Exported)

@@ -107,6 +107,8 @@ def test_export(desk: Desk, tmp_path: Path) -> None:
         "\n", " "
     )
     assert 32 == len((tmp_path / "o.csv").read_text().splitlines())
+    rows = desk.ok("audit", "export", "rows.parquet", "--rows", "--where", "age=26", "--json").json
+    assert {"file": "rows.parquet", "lines": 1} == rows
 
 
 def test_without_the_extra(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -149,6 +149,7 @@ def export(
     where: Where = None,
     home: Home = None,
     config: Config = None,
+    json: Json = False,
 ) -> None:
     """Write records to a file for other tools, with the column names of inference tables.
 
@@ -164,7 +165,7 @@ def export(
         version=version,
         outcome=outcome,
     )
-    with progress(quiet=False) as step:
+    with progress(quiet=json) as step:
         step("writing")
         records = _records(home, config)
         from penstock.audit.export import export as exported
@@ -172,7 +173,10 @@ def export(
 
         with registered(_settings(home, config), file, conditions, by(None)) as made:
             made.lines = exported(records, conditions, file, by_row=rows)
-    console().print(f"{made.lines:,} lines in {file}", markup=False)
+    if json:
+        print_json({"file": str(file), "lines": made.lines})
+    else:
+        console().print(f"{made.lines:,} lines in {file}", markup=False)
 
 
 @app.command()

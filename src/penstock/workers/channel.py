@@ -57,7 +57,7 @@ class Apply(msgspec.Struct, frozen=True, tag=True):
 
 
 class Turn(msgspec.Struct, frozen=True, tag=True):
-    """Controller to supervisor, and supervisor to worker: begin a new segment of the log, so that the old one is free."""
+    """Controller to supervisor, and supervisor to worker: begin a new segment of the log, and leave the old one."""
 
 
 class Swap(msgspec.Struct, frozen=True, tag=True):

@@ -91,7 +91,7 @@ bench-startup: $(STAMP)   ## start-up, return after kill -9 and memory of each p
 bench-swap: $(STAMP)   ## p99 during swaps and the time of a rollback; needs wrk, and two cores left alone; six minutes
 	$(BIN)/python benchmarks/swap.py --write
 
-bench-log: $(STAMP)   ## what the log costs, and sealing and searching five million records; needs wrk, 5 GB in /tmp
+bench-log: $(STAMP)   ## what the log costs, and sealing and searching five million records; needs wrk, 5 GB in /tmp; some ten minutes
 	$(BIN)/python benchmarks/log_reading.py --write
 
 bench-peers: $(STAMP)   ## regenerates docs/peers.md: six other servers, in .venvs/peers; needs wrk; half an hour

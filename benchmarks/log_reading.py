@@ -51,7 +51,7 @@ class Options(msgspec.Struct, frozen=True):
 def cost(options: Options) -> tuple[str, list[Bar]]:
     """A record on the hot path, at ticks of 16."""
     costs = [(one.name, record_costs(one.bundle, one.row, options.scratch)) for one in workloads(options.scratch)]
-    what = "a record at ticks of 16"
+    what = "processor time of a record at ticks of 16"
     return "", [Bar(f"{what}, {name}", Spread.of(us), COST_BAR_US, "µs", most=True) for name, us in costs]
 
 

@@ -52,6 +52,7 @@ def erase_export(
             step(f"write {fresh.name}")
             with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb") as new:
                 count = rewrite(path, new, wanted)
+                os.fchown(new.fileno(), path.stat().st_uid, path.stat().st_gid)  # or it is not ours to write
                 os.fchmod(new.fileno(), path.stat().st_mode & 0o777)
                 new.flush()
                 os.fsync(new.fileno())

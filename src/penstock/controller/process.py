@@ -35,7 +35,7 @@ from penstock.errors import PenstockError
 from penstock.logs import set_up_logs
 from penstock.settings import Settings
 from penstock.workers import channel
-from penstock.workers.channel import Apply, Failed, Govern, Governs, Leave, Standing, Turn
+from penstock.workers.channel import Apply, EndSegment, Failed, Govern, Governs, Leave, Standing
 
 _LOG = logging.getLogger("penstock")
 _LOCK_S: Final = 10.0
@@ -121,7 +121,7 @@ def _telling(end: socket.socket) -> Callable[[int], bool]:
 
 
 def _turning(end: socket.socket) -> Callable[[], bool]:
-    return lambda: channel.send(end, Turn())
+    return lambda: channel.send(end, EndSegment())
 
 
 def _started(work: Callable[[], None]) -> threading.Thread:

@@ -56,7 +56,7 @@ class Apply(msgspec.Struct, frozen=True, tag=True):
     revision: int
 
 
-class Turn(msgspec.Struct, frozen=True, tag=True):
+class EndSegment(msgspec.Struct, frozen=True, tag=True):
     """Controller to supervisor, and supervisor to worker: begin a new segment of the log, and leave the old one."""
 
 
@@ -183,10 +183,10 @@ class Sum(msgspec.Struct, frozen=True, tag=True):
     place: tuple[str, int, int] | None = None
 
 
-ToWorker: TypeAlias = Configure | Take | Unready | Leave | Summed | Attach | Swap | Turn
+ToWorker: TypeAlias = Configure | Take | Unready | Leave | Summed | Attach | Swap | EndSegment
 ToController: TypeAlias = Govern | Standing | Leave
 ToNative: TypeAlias = Load | Begin | Attend | Leave
-ToSupervisor: TypeAlias = Ready | Failed | Took | Beat | Sum | Loaded | Up | Applied | Governs | Apply | Turn
+ToSupervisor: TypeAlias = Ready | Failed | Took | Beat | Sum | Loaded | Up | Applied | Governs | Apply | EndSegment
 
 Message: TypeAlias = ToWorker | ToNative | ToController | ToSupervisor
 

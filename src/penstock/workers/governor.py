@@ -13,7 +13,7 @@ import msgspec
 
 from penstock.settings import Settings
 from penstock.workers import channel
-from penstock.workers.channel import Apply, Failed, Govern, Governs, Leave, Standing, Turn
+from penstock.workers.channel import Apply, EndSegment, Failed, Govern, Governs, Leave, Standing
 from penstock.workers.spawn import BackOff, Channelled, fate_of, spawn
 
 _LOG = logging.getLogger("penstock")
@@ -102,7 +102,7 @@ class Governor:
                 self._on_word()
             case Apply():
                 self._on_word()
-            case Turn():
+            case EndSegment():
                 self._on_turn()
             case Failed():
                 _LOG.error("the controller cannot begin: %s", message.message)

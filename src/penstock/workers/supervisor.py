@@ -35,6 +35,7 @@ from penstock.workers.channel import (
     Applied,
     Beat,
     Configure,
+    EndSegment,
     Failed,
     Leave,
     Ready,
@@ -42,7 +43,6 @@ from penstock.workers.channel import (
     Sum,
     Summed,
     Took,
-    Turn,
     Unready,
 )
 from penstock.workers.governor import Governor
@@ -141,7 +141,7 @@ class Supervisor:
 
     def _turn(self) -> None:
         for worker in self._workers:
-            channel.send(worker.end, Turn())
+            channel.send(worker.end, EndSegment())
 
     def _tell_standing(self, standing: Standing) -> None:
         if self._governor is not None and not self._is_stopping:

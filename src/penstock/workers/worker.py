@@ -28,6 +28,7 @@ from penstock.workers.channel import (
     Attach,
     Beat,
     Configure,
+    EndSegment,
     Failed,
     Leave,
     Ready,
@@ -36,7 +37,6 @@ from penstock.workers.channel import (
     Swap,
     Take,
     Took,
-    Turn,
     Unready,
 )
 
@@ -102,7 +102,7 @@ class Attendant:
                     self._attach(message, connection)
                 case Swap() if self._parts is not None:
                     self._work(self._take_up(self._parts.swaps, message))
-                case Turn() if self._parts is not None:
+                case EndSegment() if self._parts is not None:
                     self._parts.log.turn()
                 case Summed():
                     self._tell_sums(message.text)

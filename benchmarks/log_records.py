@@ -25,7 +25,7 @@ _SCHEMA = Schema(
     fields=(
         Field(name="age", type="int"),
         *(Field(name=name, type="float") for name in _NUMBERS),
-        *(Field(name=name, type="str") for name in _WORDS),
+        *(Field(name=name, type="string") for name in _WORDS),
     )
 )
 

@@ -181,7 +181,9 @@ def sealed_file(model: str | None, age_days: float, size_bytes: int) -> SealedFi
 
 
 def test_what_is_due() -> None:
-    """Of each model goes what is too old, and the oldest of what is too much, by rules of its own if it has any; nothing of one on hold."""
+    """Of each model goes what is too old, and the oldest of what is too much, by rules of its own if it has any;
+    nothing of one on hold.
+    """
     files = [
         sealed_file("a", 31, 10),
         sealed_file("a", 29, 10),

@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check lint types contract format bench bench-startup bench-swap bench-shadow bench-log bench-replay bench-peers load soak exactness simulate compression sizes clients schemathesis test-torch test-tensorflow soak-rows soak-kills soak-control soak-swaps soak-arms clean
+.PHONY: demo test check lint types contract format bench bench-startup bench-swap bench-shadow bench-log bench-replay bench-peers load soak exactness simulate compression sizes clients readers schemathesis test-torch test-tensorflow soak-rows soak-kills soak-control soak-swaps soak-arms clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -44,6 +44,14 @@ test-tensorflow: .venv-tensorflow/.installed   ## TensorFlow's SavedModel
 	$(PYTHON) -m venv .venv-$*
 	.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[pack,$*]' \
 		pytest hypothesis
+	touch $@
+
+readers: $(STAMP) .venvs/readers/.installed   ## other programs read the sealed files of the log
+	$(BIN)/python -m pytest tests/audit/test_sealed_read_by_others.py
+
+.venvs/readers/.installed: Makefile
+	$(PYTHON) -m venv .venvs/readers
+	.venvs/readers/bin/python -m pip install --quiet --disable-pip-version-check polars==2.1.0
 	touch $@
 
 clients: $(STAMP)   ## unmodified clients of other servers, each in .venvs/clients, against ours
@@ -89,8 +97,8 @@ bench-swap: $(STAMP)   ## p99 during swaps and the time of a rollback; needs wrk
 bench-shadow: $(STAMP)   ## what a shadow costs the champion's callers; needs wrk, and two cores left alone; ten minutes
 	$(BIN)/python benchmarks/shadow.py --write
 
-bench-log: $(STAMP)   ## sealing and searching the log with five million records; 6 GB in /tmp, twenty minutes
-	$(BIN)/python benchmarks/log_reading.py
+bench-log: $(STAMP)   ## what the log costs, and sealing and searching five million records; needs wrk, 5 GB in /tmp; some ten minutes
+	$(BIN)/python benchmarks/log_reading.py --write
 
 bench-replay: $(STAMP)   ## 100,000 recorded rows scored again, on one core; two minutes
 	$(BIN)/python benchmarks/replay.py --write

@@ -20,7 +20,6 @@ from penstock.audit import (
     Answered,
     AuditLog,
     Masker,
-    Payload,
     Pseudonyms,
     Record,
     RequestIds,
@@ -86,12 +85,12 @@ def sample_record(ids: RequestIds, rows: object) -> Record:
     )
 
 
-def sample_answer(ids: RequestIds, rows: object) -> tuple[Answered, Payload]:
+def sample_answer(ids: RequestIds) -> Answered:
     """The same as the hot path makes it for an answered call."""
-    outputs = msgspec.Raw(b'[{"label":1,"probabilities":{"0":0.0,"1":0.98,"2":0.02}}]')
-    return Answered(ids.next(), ids.at, 1, 3, 0.011, 0.021, 0.055), Payload(rows, outputs)
+    return Answered(ids.next(), ids.at, 1, 3, 0.011, 0.021, 0.055)
 
 
+OUTPUTS = b'[{"label":1,"probabilities":{"0":0.0,"1":0.98,"2":0.02}}]'
 OPENING = opening_of(model="iris", version=1, digest="9c56cc51b374c3ba18921" * 3, protocol="penstock")
 
 
@@ -100,23 +99,23 @@ def stages() -> None:
     ids, rows = RequestIds(), sample_rows(SCHEMA)
     record = sample_record(ids, rows)
     missing = sample_record(ids, [{"a": None, "b": 1.5}])
-    answer, payload = sample_answer(ids, rows)
+    answer = sample_answer(ids)
     salts, secret = Salts(), Pseudonyms(b"secret")
-    lines = Lines(salts)
+    lines = Lines(salts, 1_000_000)
 
     def encode(what: Record) -> None:
         lines.written.clear()
         lines.covered.clear()
-        lines.add(what, 1_000_000)
+        lines.add(what)
 
     def encode_answer() -> None:
         lines.written.clear()
         lines.covered.clear()
-        lines.add(answer, 1_000_000, OPENING, payload)
+        lines.add_answer(answer, OPENING, rows, OUTPUTS)
 
     spread("request id", repeated(ids.next))
-    spread("Answered(...) and Payload(...) with id", repeated(lambda: sample_answer(ids, rows)))
-    spread("Lines.add of an answer, four columns", repeated(encode_answer))
+    spread("Answered(...) with id", repeated(lambda: sample_answer(ids)))
+    spread("Lines.add_answer, four columns", repeated(encode_answer))
     print(f"{'bytes of the line':<58} {len(b''.join(lines.written)):8d}")
     spread("Lines.add of a whole Record", repeated(lambda: encode(record)))
     spread("Lines.add, a missing value in the row", repeated(lambda: encode(missing)))
@@ -136,7 +135,7 @@ plain, personal = Masker(SCHEMA), Masker(PERSONAL)
 async def ticks(directory: Path, tick_rows: int) -> None:
     """append + on_flushed + flush with the real write, called as the loop would; and the same through the loop."""
     ids, rows = RequestIds(), sample_rows(SCHEMA)
-    answer, payload = sample_answer(ids, rows)
+    answer = sample_answer(ids)
     async with AuditLog(directory) as log:
 
         def answered(_: Exception | None) -> None:
@@ -144,7 +143,7 @@ async def ticks(directory: Path, tick_rows: int) -> None:
 
         def tick() -> None:
             for _ in range(tick_rows):
-                log.append(answer, OPENING, payload)
+                log.append_answer(answer, OPENING, rows, OUTPUTS)
                 log.on_flushed(answered)
             log.flush()
 

@@ -16,7 +16,7 @@ import msgspec
 DOCS = Path(__file__).parent.parent / "docs"
 PERFORMANCE = DOCS / "performance.md"
 
-Unit = Literal["%", "×", "ms", "s", "MiB", ""]
+Unit = Literal["%", "×", "ms", "s", "µs", "MiB", ""]
 
 
 class Spread(msgspec.Struct, frozen=True):

@@ -42,6 +42,8 @@ PenstockError
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 
@@ -97,16 +99,32 @@ class NotAcceptable(CallFailure):
 
 
 class SchemaViolation(CallFailure):
-    """Rows break the model's schema; `violations` has all of them, up to 100, of `total`."""
+    """Rows break the model's schema; `violations` has all of them, up to 100, of `total`.
+
+    `unnamed` has, for each path that ends in a name of the caller's own, the path to record in its place: what a field
+    is called that nobody declared is told to its caller, and not kept.
+    """
 
     code = "schema_violation"
 
-    def __init__(self, violations: list[Violation], total: int | None = None) -> None:
+    def __init__(
+        self, violations: list[Violation], total: int | None = None, unnamed: Mapping[str, str] | None = None
+    ) -> None:
         self.violations = violations
+        self.unnamed = unnamed or {}
         self.total = len(violations) if total is None else total
         first = str(violations[0]) if violations else "the rows break the schema"
         more = self.total - 1
         super().__init__(first if more < 1 else f"{first} (and {more} more)")
+
+    @property
+    def recorded(self) -> tuple[Violation, ...]:
+        """The violations without names that no schema knows."""
+        unnamed = self.unnamed
+        return tuple(
+            msgspec.structs.replace(each, path=unnamed[each.path]) if each.path in unnamed else each
+            for each in self.violations
+        )
 
 
 class NotFound(CallFailure):

@@ -112,6 +112,14 @@ def test_any_rows_come_back(inputs: list[list[dict[str, object]]]) -> None:
     assert [repr(read_record(line).input) for line in lines] == there
 
 
+def test_feedback_about_a_model_lies_beside_its_records() -> None:
+    """A statement that names its model, which is served then, is kept as long as the model's records; others apart."""
+    gathering = Gathering(OURS)
+    for model in ("churn", None, "No Name"):
+        gathering.take(line_of(Record(kind="feedback", request_id="0190-1", at=answered(1).at, model=model)))
+    assert {"": 2, "churn": 1} == {group.model: len(table) for group, table in gathering.tables()}
+
+
 def test_feedback_has_no_features() -> None:
     """What somebody says came true is no feature: it has its line only, and changes no type of a field's column."""
     said = Record(kind="feedback", request_id="0190-1", at=answered(1).at, input=tag([{"age": "old"}]), rows=1)

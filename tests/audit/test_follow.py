@@ -21,7 +21,7 @@ from penstock.audit import AuditLog, Record, recover
 from penstock.audit.follow import Follower, Lag, Reader
 from penstock.audit.position import Position
 from penstock.audit.readers import Readers
-from penstock.audit.retention import Retention, retain
+from penstock.audit.retention import Bounds, Retention, retain
 from penstock.audit.seal import Sealer
 from penstock.audit.sealed_lines import sealed_lines
 from penstock.errors import SegmentError
@@ -243,7 +243,7 @@ def test_records_that_retention_took(tmp_path: Path) -> None:
         scene.stop()
         scene.read()
         scene.seal(is_waiting=False)
-        retain(scene.audit, Retention(days=0), AT + timedelta(days=2))
+        retain(scene.audit, Retention(bounds=Bounds(days=0)), AT + timedelta(days=2))
         scene.write(0, 2)
         scene.read()
         assert scene.written == scene.seen

@@ -17,7 +17,7 @@ from penstock.audit import AuditLog
 from penstock.audit.columns import lines_of
 from penstock.audit.proof import prove
 from penstock.audit.seal import Sealer
-from penstock.audit.sealed import read_index, write_entry
+from penstock.audit.sealed import entry_path, read_index, write_entry
 from records import answered, odd_ones, write
 
 
@@ -96,16 +96,48 @@ def test_checksums_and_counts(sealed: Path) -> None:
     assert any("the index counts others" in problem for problem in prove(sealed).problems)
 
 
-def test_a_removed_segment(tmp_path: Path) -> None:
-    """The entry of a sealed segment that is gone leaves a gap between its neighbours of the same run."""
+def four_segments(audit: Path) -> None:
+    """A run of segments, the first without a record, one record in each of four more."""
 
     async def main() -> None:
-        async with AuditLog(tmp_path, segment_bytes=1) as log:
+        async with AuditLog(audit, segment_bytes=1) as log:
             for number in range(4):
                 await log.flushed(log.append(answered(number)))
 
     asyncio.run(main())
-    Sealer(tmp_path).seal()
+
+
+@pytest.mark.parametrize("sealed_before", [False, True])
+@pytest.mark.parametrize("place", [0, 2, 3])
+def test_a_removed_segment(tmp_path: Path, place: int, sealed_before: bool) -> None:
+    """A segment that is gone, or its entry of the index with all its files, leaves a gap in its run."""
+    four_segments(tmp_path)
+    if sealed_before:
+        Sealer(tmp_path).seal()
     assert [] == prove(tmp_path).problems
-    next(iter(sorted(tmp_path.glob("sealed/_index/*"))[1:])).unlink()
+    if sealed_before:
+        entry = read_index(tmp_path)[place]
+        entry_path(tmp_path, entry.name).unlink()
+        assert 1 + len(entry.files) == len(prove(tmp_path).problems)
+        for file in entry.files:
+            (tmp_path / file.path).unlink()
+    else:
+        sorted(tmp_path.glob("worker-0/*"))[place].unlink()
     assert 1 == len(prove(tmp_path).problems)
+
+
+def test_the_last_entry_of_the_index(tmp_path: Path) -> None:
+    """Where the last entry of a run is gone its files speak of it, as long as they are there."""
+    four_segments(tmp_path)
+    Sealer(tmp_path).seal()
+    entry_path(tmp_path, read_index(tmp_path)[-1].name).unlink()
+    assert ["Expected an entry of the index for it" in each for each in prove(tmp_path).problems] == [True]
+
+
+def test_segments_that_change_places(tmp_path: Path) -> None:
+    """A file of another segment, with its own valid checksum put into the index, is none of this one."""
+    four_segments(tmp_path)
+    Sealer(tmp_path).seal()
+    first, second = read_index(tmp_path)[1:3]
+    write_entry(tmp_path, msgspec.structs.replace(first, files=second.files))
+    assert [first.name] == [each.partition(":")[0] for each in prove(tmp_path).problems]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,6 +23,13 @@ def test_a_pseudonym_is_of_one_text(one: str, other: str) -> None:
     assert (one == other) == (names.of_key(one) == names.of_key(other))
     assert 3 == len({names.of_key(one), names.of_client_id(one), Pseudonyms(b"other").of_key(one)})
     assert is_pseudonym(names.of_key(one))
+
+
+@given(st.binary(max_size=64), st.text())
+def test_a_pseudonym_is_an_hmac(secret: bytes, text: str) -> None:
+    """It is the first half of HMAC-SHA256 of the kind and the text, so anyone with the secret can make it."""
+    wanted = hmac.new(secret, b"key\0" + text.encode(errors="surrogatepass"), "sha256").hexdigest()[:32]
+    assert f"hmac:{wanted}" == Pseudonyms(secret).of_key(text)
 
 
 def test_the_secret_is_made_once(tmp_path: Path) -> None:

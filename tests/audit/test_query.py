@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from penstock.audit.conditions import Conditions
-from penstock.audit.export import export
+from penstock.audit.export import export, write_rows
 from penstock.audit.query import Bounds, Records
 from penstock.audit.seal import Sealer
 from penstock.errors import QueryRefused
@@ -172,3 +172,33 @@ def test_export_of_rows(audit: Path, tmp_path: Path) -> None:
     head, *lines = path.read_text().splitlines()
     assert {'"age"', '"x"', '"prediction_value"', '"row"'} <= set(head.split(","))
     assert 3 == len(lines)
+
+
+def test_export_of_rows_by_a_feature(audit: Path, tmp_path: Path) -> None:
+    """Conditions on features choose calls of sealed files and live segments alike, `by_row` as well."""
+    conditions, ages = Conditions(model="churn", where=(("region", "north"),)), {}
+    for by_row in (False, True):
+        path = tmp_path / f"{by_row}.parquet"
+        count = export(Records(audit), conditions, path, by_row=by_row)
+        table = pq.read_table(path)
+        ages[by_row] = (count, len(table), {"live", "sealed"} == {_where(id) for id in table["request_id"].to_pylist()})
+    calls = sum(number % 3 > 0 for number in range(100, 220)) + 1
+    assert {False: (calls, calls, True), True: (calls, calls, True)} == ages
+    assert {"north"} == set(table["region"].to_pylist())
+
+
+def _where(request_id: str) -> str:
+    return "sealed" if "0190-00000100" <= request_id < "0190-00000200" else "live"
+
+
+def test_rows_as_a_table(tmp_path: Path) -> None:
+    """Rows to train from go into lines or a table; where a column mixes types the table is refused, naming it."""
+    rows = [{"age": 1, "left": None}, {"age": 2.5, "region": "north", "left": True}]
+    assert 2 == write_rows(iter(rows), tmp_path / "rows", ".parquet")
+    assert [{"age": 1.0, "left": None, "region": None}, {"age": 2.5, "left": True, "region": "north"}] == pq.read_table(
+        tmp_path / "rows"
+    ).to_pylist()
+    assert 2 == write_rows(iter(rows), tmp_path / "lines", ".jsonl")
+    assert 2 == len((tmp_path / "lines").read_text().splitlines())
+    with pytest.raises(QueryRefused, match="`age` has values of several types"):
+        write_rows([{"age": 1}, {"age": "old"}], tmp_path / "mixed", ".parquet")

@@ -17,7 +17,7 @@ from penstock.audit import AuditLog
 from penstock.audit.columns import records_of
 from penstock.audit.conditions import Conditions
 from penstock.audit.query import Records
-from penstock.audit.retention import Retention, due, retain
+from penstock.audit.retention import Bounds, Retention, due, retain
 from penstock.audit.seal import Sealer
 from penstock.audit.sealed import SealedFile, read_index
 from penstock.audit.segment import digest_of
@@ -181,7 +181,9 @@ def sealed_file(model: str | None, age_days: float, size_bytes: int) -> SealedFi
 
 
 def test_what_is_due() -> None:
-    """Of each model goes what is too old, and the oldest of what is too much; nothing of a model on hold."""
+    """Of each model goes what is too old, and the oldest of what is too much, by rules of its own if it has any;
+    nothing of one on hold.
+    """
     files = [
         sealed_file("a", 31, 10),
         sealed_file("a", 29, 10),
@@ -189,22 +191,31 @@ def test_what_is_due() -> None:
         sealed_file("b", 2, 60),
         sealed_file("b", 1, 60),
         sealed_file("c", 99, 500),
+        sealed_file("d", 3, 10),
+        sealed_file("d", 1.5, 10),
+        sealed_file("d", 1, 10),
         sealed_file(None, 40, 1),
     ]
-    rule = Retention(days=30, max_bytes=100, hold=frozenset({"c"}))
+    rule = Retention(
+        bounds=Bounds(days=30, max_bytes=100),
+        models={"d": Bounds(days=2, max_bytes=15)},
+        hold=frozenset({"c"}),
+    )
     assert {
         "a/31": "older than 30 days",
         "b/3": "the model had more than 100 bytes",
         "b/2": "the model had more than 100 bytes",
+        "d/3": "older than 2 days",
+        "d/1.5": "the model had more than 15 bytes",
         "None/40": "older than 30 days",
     } == {each.file.path: each.why for each in due(files, rule, AT)}
     gone = [msgspec.structs.replace(file, gone=None) for file in files]
-    assert 4 == len(due(gone, rule, AT))
+    assert 6 == len(due(gone, rule, AT))
 
 
 def test_retention_at_any_step(tmp_path: Path) -> None:
     """Wherever retention is cut short, what is not due is there once, and what is due goes; the index tells."""
-    rule = Retention(days=1, hold=frozenset({"growth"}))
+    rule = Retention(bounds=Bounds(days=1), hold=frozenset({"growth"}))
     now = AT + timedelta(days=2, minutes=-1)
 
     def work(audit: Path, step: Callable[[str], None]) -> object:

@@ -6,7 +6,9 @@ import asyncio
 from datetime import UTC, datetime
 from pathlib import Path
 
-from penstock.audit import AuditLog
+import pytest
+
+from penstock.audit import AsyncBound, AuditLog, Durability
 from penstock.audit.proof import prove
 from penstock.audit.seal import Sealer
 from records import answered
@@ -49,4 +51,26 @@ def test_an_idle_worker_gives_its_segment_away(tmp_path: Path) -> None:
             await log.flushed(log.append(answered(2)))
 
     asyncio.run(main())
+    assert (2, []) == (prove(tmp_path).records, prove(tmp_path).problems)
+
+
+@pytest.mark.parametrize("durability", ["async", "write", "fsync", "strict"])
+def test_a_segment_ends_on_demand(tmp_path: Path, durability: Durability) -> None:
+    """Told to, an idle worker begins a new segment and lets the old one go, once; the chain goes on."""
+
+    async def main() -> None:
+        async with AuditLog(tmp_path, durability=durability, async_bound=AsyncBound(ms=1)) as log:
+            log.turn()
+            assert 1 == len(segments(tmp_path))
+            await log.flushed(log.append(answered(1)))
+            deadline_s = asyncio.get_running_loop().time() + 60
+            while len(segments(tmp_path)) < 2 and asyncio.get_running_loop().time() < deadline_s:
+                log.turn()  # with `async` the record is answered before it is written
+                await asyncio.sleep(0.01)
+            while not Sealer(tmp_path).seal().records and asyncio.get_running_loop().time() < deadline_s:
+                await asyncio.sleep(0.01)
+            await log.flushed(log.append(answered(2)))
+
+    asyncio.run(main())
+    assert 1 == len(segments(tmp_path))
     assert (2, []) == (prove(tmp_path).records, prove(tmp_path).problems)

@@ -149,11 +149,11 @@ def test_values_outside_of_json_are_refused(value: Any) -> None:
 
 def test_a_refused_record_leaves_the_lines_as_they_were() -> None:
     """A record that cannot be encoded appends nothing, so the records around it are whole."""
-    lines = Lines(Salts())
-    lines.add(Record(kind="failure", request_id="r", at=AT, input=[1]), 1)
+    lines = Lines(Salts(), 1)
+    lines.add(Record(kind="failure", request_id="r", at=AT, input=[1]))
     before = (lines.written.copy(), lines.covered.copy())
     with pytest.raises(TypeError):
-        lines.add(Record(kind="failure", request_id="r", at=AT, input=[1, object()]), 2)
+        lines.add(Record(kind="failure", request_id="r", at=AT, input=[1, object()]))
     assert before == (lines.written, lines.covered)
 
 

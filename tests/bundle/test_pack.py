@@ -20,12 +20,11 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardSc
 
 import penstock
 from penstock.bundle.evaluation import Evaluation
-from penstock.bundle.profile import MaskedProfile, Profile
+from penstock.bundle.profile import Profile
 from penstock.bundle.provenance import Provenance
 from penstock.demo.data import churn_pipeline, customers
 from penstock.errors import BundleRefused, PackRefused, SchemaViolation
 from penstock.schema import Field, Schema
-from penstock.schema.infer import infer
 
 OPTIONS = penstock.PackOptions(threshold_budget=50, golden_rows=20)
 
@@ -106,33 +105,6 @@ def test_the_profile_counts_every_row_once(tmp_path: Path, table: pd.DataFrame, 
             assert min(feature.counts) >= 0.01 * (len(table) - feature.missing), name
     assert table["device"].isna().sum() == profile.features["device"].missing
     assert profile.holdout is None
-
-
-def test_personal_values_are_exchanged_between_golden_rows_and_masked_elsewhere(
-    tmp_path: Path, table: pd.DataFrame, pipeline: Any
-) -> None:
-    """No golden row is a person of the sample, and the profile keeps no value of the field."""
-    fields = tuple(
-        penstock.Field(**{**{n: getattr(f, n) for n in f.__struct_fields__}, "pii": "money"})
-        if f.name == "income"
-        else f
-        for f in infer(table).schema.fields
-    )
-    fields = tuple(
-        Field(**{**{n: getattr(f, n) for n in f.__struct_fields__}, "on_unknown": "accept"})
-        if f.type == "category"
-        else f
-        for f in fields
-    )
-    bundle = penstock.pack(
-        pipeline, name="churn", sample=table, schema=Schema(fields=fields), out=tmp_path, options=OPTIONS
-    )
-    known = {tuple(row) for row in table[["income", "usage_gb"]].itertuples(index=False)}
-    golden = [(row["income"], row["usage_gb"]) for row in bundle.golden.rows[:10]]
-    assert sum(pair in known for pair in golden) <= 2
-    profile = bundle.part("reference.json", Profile)
-    assert profile is not None
-    assert isinstance(profile.features["income"], MaskedProfile)
 
 
 def test_unknown_categories_are_taken_where_the_model_itself_answers_them(tmp_path: Path) -> None:

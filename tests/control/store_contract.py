@@ -12,12 +12,15 @@ from penstock.assignment import Arm, Experiment, settled
 from penstock.control.changes import (
     Change,
     Configured,
+    Erased,
     Event,
+    Exported,
     Lineage,
     ModelConfig,
     Moved,
     Published,
     Removed,
+    Retained,
     Rules,
     Serving,
     Tried,
@@ -59,6 +62,18 @@ CHANGES: tuple[Change, ...] = (
     Serving(node="quay", after={"champion": 1}),
     Moved(alias="champion", before=1, is_rollback=True),
     Removed(version=1, digest="sha256:ab"),
+    Exported(node="quay", path="/tmp/Größe.csv", lines=7, sha256="ab", conditions="model churn", since=FIRST),
+    Erased(node="quay", records=3, models=("churn",), exports=("/tmp/a.csv",), by_hand=("/tmp/b.csv on mill",)),
+    Retained(
+        node="quay",
+        files=2,
+        records=1 << 40,
+        size_bytes=1 << 50,
+        first_day="2026-01-01",
+        last_day="2026-01-02",
+        rules=("older than 30 days",),
+        upto=FIRST,
+    ),
 )
 
 
@@ -80,7 +95,7 @@ def check_events_come_back(opens: Opens) -> None:
     store.append(events[3:])
     assert events == store.since(0) == opens().since(0)
     assert events[4:] == store.since(4)
-    assert [] == store.since(len(CHANGES)) == store.since(len(CHANGES) + 1)
+    assert [] == store.since(len(events)) == store.since(len(events) + 1)
 
 
 def check_a_taken_revision(opens: Opens) -> None:

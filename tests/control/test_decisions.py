@@ -12,7 +12,19 @@ from hypothesis import strategies as st
 from states import ANA, FIRST, Clock, PlainGate, control_of, events_of, published, state_of
 
 from penstock.control import decisions
-from penstock.control.changes import Change, Configured, Event, ModelConfig, Moved, Removed, Rules, Serving, Tried, Who
+from penstock.control.changes import (
+    Change,
+    Configured,
+    Erased,
+    Event,
+    ModelConfig,
+    Moved,
+    Removed,
+    Rules,
+    Serving,
+    Tried,
+    Who,
+)
 from penstock.control.control import By, Control
 from penstock.control.state import EMPTY, State, after, folded
 from penstock.errors import Conflict, InUse, MoveRefused, Unknown
@@ -173,10 +185,13 @@ def test_what_machines_see_is_noted_once() -> None:
 
 
 def test_what_machines_see_leaves_the_revision_alone() -> None:
-    """Whoever read a model's revision may insist on it although a machine has tried or begun something since."""
+    """Whoever read a model's revision may insist on it although a machine has tried or begun something since, or
+    records of it were erased.
+    """
     state = deployed(1)
-    noted = with_changes(state, [Tried(version=1, node="quay"), Serving(node="quay", after={"champion": 1})])
-    assert (state.revision + 2, state.revision) == (noted.revision, noted.model("churn").revision)
+    seen = [Tried(version=1, node="quay"), Serving(node="quay", after={"champion": 1}), Erased(node="quay", records=1)]
+    noted = with_changes(state, seen)
+    assert (state.revision + 3, state.revision) == (noted.revision, noted.model("churn").revision)
     decisions.require_revision(noted, "churn", state.revision)
     with pytest.raises(Conflict, match=f"'churn' is at revision {state.revision}, and you had read 1"):
         decisions.require_revision(noted, "churn", 1)

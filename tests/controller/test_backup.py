@@ -104,8 +104,8 @@ def test_a_backup_under_load_is_of_one_moment(
             plane.control.publish(variant(bundles["iris"], tmp_path, 2 + step // 10), ANA)
 
     def write(step: int) -> None:
-        lines = [b'{"seq":%d,"padding":"%s"}\n' % (step + 1, b"x" * 5000)]
-        log.write(lines, lines, first=step + 1, last=step + 1)
+        covered = b'{"seq":%d,"padding":"%s"' % (step + 1, b"x" * 5000)
+        log.write([covered + b"}\n"], [covered], first=step + 1, last=step + 1)
 
     with Writing(move), Writing(write):
         backups = [take(plane, settings, tmp_path / f"backup-{number}") for number in range(2)]
@@ -188,7 +188,7 @@ def test_a_torn_tail_is_cut_and_evidence_is_kept(
     """Of a write that a crash cut short nothing is copied; a segment that was tampered with is copied as it is."""
     home = Path(settings.home)
     log = segment(home)
-    log.write([b'{"seq":1}\n'], [b'{"seq":1}\n'], first=1, last=1)
+    log.write([b'{"seq":1}\n'], [b'{"seq":1'], first=1, last=1)
     log.close()
     path = home / "audit" / "worker-0" / "000.jsonl"
     whole = path.read_bytes()

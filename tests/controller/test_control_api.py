@@ -346,7 +346,7 @@ def test_the_document(client: httpx.Client) -> None:
         ("POST", "/v1/apply", {"declared": "models: {iris: {lazy: true}}", "dry_run": True}, "ApplyAnswer"),
         ("POST", "/v1/gc", {"dry_run": True}, "GarbageAnswer"),
         ("POST", "/v1/audit/seal", {}, "SealAnswer"),
-        ("POST", "/v1/audit/erase", {"keys": ["anna"]}, "EraseAnswer"),
+        ("POST", "/v1/audit/erase", {"keys": ["anna"], "reason": "asked"}, "EraseAnswer"),
         ("GET", "/v1/audit/records", None, "RecordsAnswer"),
         ("GET", "/v1/audit/query?sql=SELECT+1+AS+one", None, "RowsAnswer"),
         ("GET", "/health", None, "HealthAnswer"),

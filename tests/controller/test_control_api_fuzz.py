@@ -43,6 +43,17 @@ DECLARED = (
     | JSON.map(json.dumps)
     | st.sampled_from(["[" * 5000, "a: &a [*a]", "{1: 2, 1: 3}", "? [1]\n: 2", "2001-99-99", "!!python/none", "\0"])
 )
+EXPERIMENTS = st.fixed_dictionaries(
+    {"id": st.sampled_from(["a", "b"]) | JSON},
+    optional={
+        "arms": st.lists(
+            st.fixed_dictionaries({"name": NAMES, "version": st.sampled_from([1, 99])}, optional={"weight": JSON}),
+            max_size=3,
+        ),
+        "goal": st.sampled_from([{"metric": "value"}, {"metric": "conversion"}, {"label_delay_s": 1e400}]) | JSON,
+        "holdout": st.sampled_from([0, 10_000]) | JSON,
+    },
+)
 BODIES = st.fixed_dictionaries(
     {},
     optional={
@@ -51,6 +62,7 @@ BODIES = st.fixed_dictionaries(
         "force": st.booleans() | JSON,
         "if_revision": st.sampled_from([0, 2**53]) | JSON,
         "declared": DECLARED | JSON,
+        "experiment": EXPERIMENTS | JSON,
         "dry_run": st.booleans() | JSON,
     },
 )
@@ -60,6 +72,9 @@ PATHS = st.one_of(
     st.tuples(st.just("DELETE"), st.builds("/v1/models/{}/versions/{}".format, NAMES.map(quote), NUMBERS.map(quote))),
     st.tuples(st.just("POST"), st.builds("/v1/models/{}/rollback".format, NAMES.map(quote))),
     st.tuples(st.just("POST"), st.builds("/v1/models/{}/versions".format, NAMES.map(quote))),
+    st.tuples(
+        st.sampled_from(["PUT", "GET"]), st.sampled_from(["/v1/models/iris/experiment", "/v1/models/nobody/experiment"])
+    ),
     st.tuples(st.just("GET"), st.builds("/v1/models/{}".format, NAMES.map(quote))),
     st.tuples(st.just("GET"), st.builds("/v1/models/{}/history".format, NAMES.map(quote))),
     st.tuples(st.sampled_from(["POST", "GET", "PATCH"]), st.sampled_from(["/v1/apply", "/v1/gc", "/v1/models", "/"])),

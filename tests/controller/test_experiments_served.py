@@ -13,6 +13,7 @@ import pytest
 from desk import Desk
 from governed import Governed, governed
 from loads import wait_for
+from penstock.controller import assemble
 from variants import variant
 
 CALLS = 600
@@ -82,9 +83,14 @@ def test_from_start_to_the_winner(serving: Governed, tmp_path: Path) -> None:
     assert "blue: can be told" in desk.ok("experiment", "status", "amount").out
 
 
-def test_what_cannot_be_started_or_ended(serving: Governed) -> None:
-    """What is wrong is said with what would be right; nothing is changed."""
-    desk = Desk(serving.home)
+def test_what_cannot_be_started_or_ended(
+    bundles: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is wrong is said with what would be right; nothing is changed. No server is needed to say so."""
+    monkeypatch.setattr(assemble, "failure_of", lambda path, settings: None)
+    desk = Desk(tmp_path / "home")
+    for bundle in (bundles["amount"], *(variant(bundles["amount"], tmp_path, number) for number in (1, 2))):
+        desk.ok("publish", str(bundle))
     start = ("experiment", "start", "amount")
     wrong = [
         desk(*start, "--arm", "blue=2"),
@@ -103,7 +109,7 @@ def test_what_cannot_be_started_or_ended(serving: Governed) -> None:
     assert "has no experiment under way" in desk("experiment", "end", "amount", "--reason", "x").err
     assert "has had no experiment" in desk("experiment", "status", "amount").err
     desk.ok(*start, "--arm", "blue=2:5", "--id", "a", "--key", "x")
-    assert "x" == serving.model("amount").config.options.key
+    assert "x" == desk.ok("model", "amount", "--json").json["config"]["options"]["key"]
     assert "has the experiment a under way" in desk(*start, "--arm", "blue=2:5", "--id", "b").err
     desk.ok(*start, "--arm", "blue=2:10", "--id", "a")
     assert "there is blue" in desk("experiment", "end", "amount", "--reason", "x", "--winner", "red").err

@@ -117,6 +117,13 @@ def test_weigh(filled: Operations) -> None:
     assert raised.after == filled.model("iris").experiment
     assert not filled.weigh("iris", experiment(700), ANA).is_changed
     assert None is filled.weigh("iris", None, ANA).after
+    told = filled.experiment("iris")
+    assert (False, "fees", 1, ["blue"]) == (
+        told.is_running,
+        told.experiment.id,
+        told.champion,
+        [arm.name for arm in told.arms],
+    )
     assert ["weighed"] * 3 == [event.kind for event in filled.history("iris").events][-3:]
     with pytest.raises(Unknown, match="no version 9 of 'iris'"):
         filled.weigh("iris", Experiment(id="x", arms=(Arm(name="a", version=9),)), ANA)

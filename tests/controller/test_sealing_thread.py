@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import msgspec
 import pytest
 
 from governed import Governed, governed
 from loads import wait_for
+from penstock.audit import Wanted
 from penstock.audit.proof import prove
 from penstock.audit.sealed import read_index
 from penstock.controller import sealing
@@ -110,22 +112,31 @@ def test_sql_over_the_api(client: httpx.Client) -> None:
 def test_erasing_over_the_api(client: httpx.Client) -> None:
     """By key, from segments and sealed files; the answer says of how many records."""
     client.post("/v1/audit/seal", json={})
-    assert {"records": 4, "busy": []} == client.post("/v1/audit/erase", json={"keys": ["customer-4"]}).json()
-    assert 0 == client.post("/v1/audit/erase", json={"keys": ["customer-4"]}).json()["records"]
+    assert "required field `reason`" in client.post("/v1/audit/erase", json={"keys": ["customer-4"]}).text
+    asked = {"keys": ["customer-4"], "reason": "as asked"}
+    assert {"records": 4, "busy": [], "exports": []} == client.post("/v1/audit/erase", json=asked).json()
+    assert 0 == client.post("/v1/audit/erase", json=asked).json()["records"]
 
 
 def test_a_backup_has_what_is_sealed(tmp_path: Path) -> None:
-    """A backup and the home that is restored from it have every record, sealed and live, and it verifies there."""
+    """A backup and the home that is restored from it have every record, sealed and live, and it verifies there, also
+    what was erased; keys can be looked up.
+    """
     home = tmp_path / "home"
     write(home / "audit", map(answered, range(20)))
     with plane_of(settings_of(home)) as plane:
         assert 20 == plane.operations.seal(ANA).records
         write(home / "audit", map(answered, range(20, 30)))
+        asked = msgspec.structs.replace(ANA, reason="asked")
+        assert 3 == plane.operations.erase(Wanted(keys=frozenset({"customer-1"})), asked).records
         plane.operations.back_up(tmp_path / "backup")
     found = restore(tmp_path / "backup", Settings(home=str(tmp_path / "restored")))
     assert isinstance(found, BackedUp)
     proof = prove(tmp_path / "restored" / "audit")
     assert (30, 1, []) == (proof.records, proof.sealed, proof.problems)
+    keys = [place / "audit.key" for place in (home, tmp_path / "restored")]
+    assert keys[0].read_bytes() == keys[1].read_bytes()
+    assert {0o600} == {key.stat().st_mode & 0o777 for key in (*keys, tmp_path / "backup" / "audit.key")}
 
 
 def ask(server: Governed, calls: int) -> None:

@@ -241,7 +241,8 @@ def test_settings_of_receivers() -> None:
         Courier("ops", WebhookSettings(url=hook.url, kinds=("deployed",)), None)  # type: ignore[arg-type]
     with pytest.raises(SettingsError, match=r"webhooks\.ops\.url"):
         Courier("ops", WebhookSettings(url="http://x:ab/"), None)  # type: ignore[arg-type]
-    assert {"published", "moved", "removed", "configured", "weighed", "tried", "serving", "rolled"} == set(KINDS)
+    of_models = {"published", "moved", "removed", "configured", "weighed", "tried", "serving", "rolled"}
+    assert of_models | {"exported", "erased", "retained"} == set(KINDS)
 
 
 def test_keys() -> None:

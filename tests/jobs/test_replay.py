@@ -26,6 +26,8 @@ from penstock.audit.sealed_lines import sealed_lines
 from penstock.errors import SegmentError
 from penstock.jobs.page import page_of
 from penstock.jobs.replay import JOBS, REPLAYS, Replay, alone
+from penstock.routing import Decision
+from penstock.runtime.decision import decide_by
 from penstock.runtime.model import Model, open_model
 
 DATA = Path(__file__).parents[2] / "../shared/data/bank_full.csv"
@@ -122,6 +124,31 @@ def test_another_version_is_compared_as_the_originals_would_be(bank: Bank) -> No
     assert pytest.approx(one[place]) == largest.champion["probabilities"]["yes"]
     assert pytest.approx(other[place]) == largest.candidate["probabilities"]["yes"]
     assert result.latency[0].timed > 0
+
+
+def test_decisions_are_those_that_are_declared_and_recorded(bank: Bank, tmp_path: Path) -> None:
+    """The candidate decides by what is declared of the model now, abstaining within the band; for the proof, by what
+    each record says.
+    """
+    rule = Decision(label="yes", otherwise="no", threshold=0.4, abstain=(0.3, 0.4))
+    shares = [model.predict_proba(bank.frame)[:, 1] for model in bank.originals]
+    decided = np.where(shares[1] >= 0.4, "yes", np.where(shares[1] >= 0.3, "(abstains)", "no"))
+    labels = bank.originals[0].predict(bank.frame)
+    found = replayed(bank.home, bank.second, {"decision": rule}).result
+    counts = Counter(zip(labels, decided, strict=True))
+    assert ["(abstains)", "no", "yes"] == found.labels
+    assert [[counts[before, after] for after in found.labels] for before in found.labels] == found.matrix
+    own = decide_by(rule, bank.first.bundle.outputs)
+    write(
+        tmp_path,
+        [
+            called(bank.first, 0, bank.rows[:50]),
+            called(bank.first, 1, bank.rows[:50], decision=rule, outputs=own(bank.first.score(bank.rows[:50]))),
+        ],
+    )
+    proof = replayed(tmp_path, bank.first, {"is_identical": True})
+    assert (100, 100) == (proof.result.pairs, proof.result.identity.bit_for_bit)
+    assert 0 < replayed(tmp_path, bank.first).result.identity.unequal
 
 
 def test_only_what_is_asked_for_is_read(bank: Bank) -> None:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
+import numpy as np
+import pandas as pd
 import pytest
+from sklearn.linear_model import LinearRegression
 
-from penstock.audit import AuditLog, Durability, Record
+import penstock
+from penstock.audit import AuditLog, Durability, Masked, Record, read_records
 from penstock.audit.segment import SegmentWriter
 from penstock.errors import SegmentError
-from penstock.runtime import Host
+from penstock.runtime import Host, Version
 from penstock.server.call import Call
 from penstock.server.feedback import Feedback, Statements
 from penstock.server.intake import Intake
@@ -27,10 +32,10 @@ BODY = msgspec.json.encode(
 )
 
 
-async def given(log: AuditLog, measures: Measures, body: bytes) -> tuple[Call, Intake]:
+async def given(log: AuditLog, measures: Measures, body: bytes, models: Sequence[Version] = ()) -> tuple[Call, Intake]:
     """A call for feedback, once it is back."""
     intake = Intake()
-    feedback = Feedback(Host([]), log, witness=Witness(slow_ms=0), measures=measures, intake=intake)
+    feedback = Feedback(Host(models), log, witness=Witness(slow_ms=0), measures=measures, intake=intake)
     call = Call(Statements(), body, time.monotonic_ns())
     intake.hold(len(body), len(body))
     landed: asyncio.Future[Call] = asyncio.get_running_loop().create_future()
@@ -65,6 +70,25 @@ def test_a_disk_that_takes_nothing(
     call, intake, dropped = asyncio.run(main())
     assert (code, 0, 2) == (None if call.reply.failure is None else call.reply.failure.code, intake.held_bytes, dropped)
     assert line in registry.text()
+
+
+def test_values_by_target(tmp_path: Path) -> None:
+    """They are kept where a model that is served knows the targets; names that none knows could be anything."""
+    rows = pd.DataFrame({"x": np.arange(20.0)})
+    values = pd.DataFrame({"heat": rows["x"], "power": 2 * rows["x"]})
+    bundle = penstock.pack(LinearRegression().fit(rows, values), name="m", sample=rows, out=tmp_path / "bundles")
+    targets = bundle.outputs.targets
+    known, unknown = dict.fromkeys(targets, 1.5), {**dict.fromkeys(targets, 1.5), "Erika": 1.0}
+    body = msgspec.json.encode([{"key": "k", "model": "m", "actual": actual} for actual in (known, unknown)])
+
+    async def main() -> tuple[Call, list[Record]]:
+        async with AuditLog(tmp_path / "audit") as log:
+            call, _ = await given(log, Measures(Registry()), body, [penstock.open(bundle.path)])
+        return call, list(read_records(log.path))
+
+    call, records = asyncio.run(main())
+    assert (2, 1) == (len(records), msgspec.json.decode(call.reply.encoded)["unlisted"])
+    assert [known, Masked("unlisted")] == [record.input[0]["actual"] for record in records]
 
 
 def test_recounted_from_the_log() -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from penstock.audit import FellBack
+from penstock.errors import ModelFailed
 from penstock.runtime import open_model
 from penstock.server.call import Call, Reply
 from penstock.server.protocols import Own
@@ -84,6 +85,19 @@ def test_bugs_are_told_without_their_messages(caplog: pytest.LogCaptureFixture) 
     ]
     assert ["ValueError 8 more times in the last 0 s; last request r-9"] == told[2:]
     assert "4111" not in caplog.text
+
+
+@pytest.mark.parametrize(("name", "is_told"), [("iris", True), ("churn", False)])
+def test_what_a_library_says_may_be_personal(
+    caplog: pytest.LogCaptureFixture, bundles: dict[str, Path], name: str, is_told: bool
+) -> None:
+    """An encoder's message has the value that it does not know: it is told only where no field is personal."""
+    call = finished()
+    call.reply.model = open_model(bundles[name])
+    call.reply.failure = ModelFailed("the model raised ValueError", "Found unknown categories ['Erika']")
+    Witness(slow_ms=0).saw(call)
+    assert "model_failed: the model raised ValueError" in caplog.text
+    assert is_told == ("Erika" in caplog.text)
 
 
 def test_a_fallback_hides_no_failure(caplog: pytest.LogCaptureFixture, bundles: dict[str, Path]) -> None:

@@ -7,11 +7,10 @@ the chain can be proven from them), and typed lists with an element for each row
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import datetime
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from operator import attrgetter
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import msgspec
 import pyarrow as pa
@@ -26,6 +25,8 @@ FEATURE: Final = "feature_"
 PREDICTION: Final = "prediction_"
 _NOTHING: Final = msgspec.Raw(b"")
 _CHUNK_RECORDS: Final = 20_000
+_STEMS: Final = {"probabilities": "probability_", "values": "value_"}
+_OBJECTS: Final = {dict}
 _INT64: Final = range(-(2**63), 2**63)
 
 
@@ -36,13 +37,25 @@ class Source(msgspec.Struct, frozen=True):
     run: str
 
 
-class _Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """What of a `Record` has a column of its own."""
+class Detail(msgspec.Struct, frozen=True):
+    """What a table has besides the envelopes: `texts` (the lines, as `envelope` and `payload`; else null), and the
+    `typed` lists. Each takes about as long to make as the rest.
+    """
+
+    texts: bool = True
+    typed: bool = True
+
+
+ALL: Final = Detail()
+
+
+class _Envelope(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What of a `Record` has a column of its own. `at` stays text: Arrow reads it faster than Python does."""
 
     seq: int
     kind: str
     request_id: str
-    at: datetime
+    at: str
     client_id: str | None = None
     trace_id: str | None = None
     principal: str = "anonymous"
@@ -57,9 +70,7 @@ class _Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     placed_by: str | None = None
     weights: msgspec.Raw = _NOTHING
     code: str = "ok"
-    input: msgspec.Raw = _NOTHING
     undeclared: int = 0
-    outputs: msgspec.Raw = _NOTHING
     body_bytes: int | None = None
     body_sha256: str | None = None
     rows: int = 0
@@ -71,19 +82,30 @@ class _Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     cached: bool = False
 
 
-_decode = msgspec.json.Decoder(_Line).decode
+class _Line(_Envelope, frozen=True, kw_only=True, gc=False):
+    """The same with the rows, not decoded."""
+
+    input: msgspec.Raw = _NOTHING
+    outputs: msgspec.Raw = _NOTHING
+
+
+_Decode: TypeAlias = Callable[[bytes], _Envelope]
+_decode: Final = msgspec.json.Decoder(_Line).decode
+_decode_envelope: Final = msgspec.json.Decoder(_Envelope).decode
 _encode = msgspec.json.Encoder().encode
 _decode_contents = msgspec.json.Decoder().decode
 
 _WORD: Final = pa.dictionary(pa.int32(), pa.string())
 _TEXT: Final = pa.string()
+_MOMENT: Final = pa.timestamp("us", "UTC")
+_DAY: Final = len("2026-11-20")
 
 
 # Column, Arrow type, and what it is of a line; in the order of the files. `worker` and `run` come before them.
-_ENVELOPE: Final[tuple[tuple[str, pa.DataType, Callable[[_Line], Any]], ...]] = (
+_ENVELOPE: Final[tuple[tuple[str, pa.DataType, Callable[[_Envelope], Any]], ...]] = (
     ("seq", pa.int64(), attrgetter("seq")),
     ("request_id", _TEXT, attrgetter("request_id")),
-    ("arrived_at", pa.timestamp("us", "UTC"), attrgetter("at")),
+    ("arrived_at", _MOMENT, attrgetter("at")),
     ("kind", _WORD, attrgetter("kind")),
     ("code", _WORD, attrgetter("code")),
     ("model", _WORD, attrgetter("model")),
@@ -136,7 +158,7 @@ class Group(msgspec.Struct, frozen=True, order=True):
 class _Taken(msgspec.Struct, frozen=True, gc=False):
     """A line, and what it says. `ends_write`: a commit line follows it."""
 
-    record: _Line
+    record: _Envelope
     line: bytes
     ends_write: bool
 
@@ -152,13 +174,11 @@ class Gathering:
 
     def take(self, line: bytes, *, ends_write: bool = False) -> None:
         """One committed line of a record. Raises SegmentError for any other."""
-        try:
-            record = _decode(line)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise SegmentError(f"Expected a line that holds an audit record, got something else: {error}") from error
-        # What was asked for and is not there has no file of its own: anybody can ask for names without end.
-        is_served = record.digest is not None and is_model(record.model)
-        group = Group(record.model or "" if is_served else "", record.at.date().isoformat())
+        [record] = _decoded([line], _decode)
+        # What was asked for and is not there has no file of its own: anybody can ask for names without end. Feedback
+        # that names a model was taken because that model was served.
+        is_served = (record.digest is not None or record.kind == "feedback") and is_model(record.model)
+        group = Group(record.model or "" if is_served else "", record.at[:_DAY])
         waiting = self._waiting.setdefault(group, [])
         waiting.append(_Taken(record, line, ends_write))
         self.records += 1
@@ -174,16 +194,25 @@ class Gathering:
     def _settle(self, group: Group) -> None:
         taken = self._waiting[group]
         if taken:
-            self._tables.setdefault(group, []).append(_table(taken, self._source))
+            table = _table([each.record for each in taken], [each.line for each in taken], self._source, ALL)
+            ends = pa.array([each.ends_write for each in taken], pa.bool_())
+            table = table.set_column(table.column_names.index("ends_write"), "ends_write", ends)
+            self._tables.setdefault(group, []).append(table)
             self._waiting[group] = []
 
 
-def table_of(lines: Iterable[bytes], source: Source) -> pa.Table:
-    """Committed lines of a run as one table, whatever model and day they are of. Raises SegmentError."""
-    gathering = Gathering(source)
-    for line in lines:
-        gathering.take(line)
-    return joined([table for _, table in gathering.tables()])
+def table_of(lines: Sequence[bytes], source: Source, detail: Detail = ALL) -> pa.Table:
+    """Committed lines of a run as one table, in their order, whatever model and day they are of; `ends_write` is not
+    looked at. Raises SegmentError.
+    """
+    return _table(_decoded(lines, _decode if detail.typed else _decode_envelope), lines, source, detail)
+
+
+def _decoded(lines: Sequence[bytes], decode: _Decode) -> list[_Envelope]:
+    try:
+        return [decode(line) for line in lines]
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise SegmentError(f"Expected a line that holds an audit record, got something else: {error}") from error
 
 
 def joined(tables: Sequence[pa.Table]) -> pa.Table:
@@ -230,19 +259,16 @@ def _texts(line: bytes) -> tuple[bytes, bytes | None]:
     return head + b"}", None if is_blank(tail) else b"{" + tail[1:]
 
 
-def _table(taken: Sequence[_Taken], source: Source) -> pa.Table:
-    count = len(taken)
-    records = [each.record for each in taken]
-    arrays = [pa.repeat(pa.scalar(source.worker, pa.int32()), count)]
-    arrays.append(pa.array([source.run] * count, pa.string()).dictionary_encode())
-    for _, kind, of in _ENVELOPE:
-        values = list(map(of, records))
-        is_word = pa.types.is_dictionary(kind)
-        arrays.append(pa.array(values, _TEXT).dictionary_encode() if is_word else pa.array(values, kind))
-    arrays.append(pa.array([each.ends_write for each in taken], pa.bool_()))
-    texts = [_texts(each.line) for each in taken]
-    arrays += [pa.array([envelope for envelope, _ in texts], _TEXT), pa.array([payload for _, payload in texts], _TEXT)]
+def _table(records: Sequence[_Envelope], lines: Sequence[bytes], source: Source, detail: Detail) -> pa.Table:
+    count = len(records)
+    arrays = [pa.repeat(pa.scalar(source.worker, pa.int32()), count), _repeated(source.run, count)]
+    arrays += [_column(list(map(of, records)), kind) for _, kind, of in _ENVELOPE]
+    arrays.append(pa.repeat(pa.scalar(False), count))
+    texts = list(map(_texts, lines)) if detail.texts else []
+    arrays += [pa.array([each[at] for each in texts], _TEXT) if texts else pa.nulls(count, _TEXT) for at in (0, 1)]
     table = pa.table(arrays, schema=ENVELOPE_SCHEMA)
+    if not detail.typed:
+        return table
     for prefix, name in ((FEATURE, "input"), (PREDICTION, "outputs")):
         # What feedback says is no feature, and must not change the type of one of the same name.
         contents = [_NOTHING if record.kind == "feedback" else getattr(record, name) for record in records]
@@ -251,13 +277,40 @@ def _table(taken: Sequence[_Taken], source: Source) -> pa.Table:
     return table
 
 
+def _column(values: list[Any], kind: pa.DataType) -> pa.Array:
+    """`values` as an array of one of the envelope's types. Most columns hold one value only, which is made once."""
+    if values and values.count(values[0]) == len(values):
+        return _repeated(values[0], len(values)) if kind == _WORD else pa.repeat(_scalar(values[0], kind), len(values))
+    if kind == _WORD:
+        return pa.array(values, _TEXT).dictionary_encode()
+    if kind == _MOMENT:
+        return _moments(values)
+    return pa.array(values, kind)
+
+
+def _repeated(word: str | None, count: int) -> pa.DictionaryArray:
+    places = pa.repeat(pa.scalar(None if word is None else 0, pa.int32()), count)
+    return pa.DictionaryArray.from_arrays(places, pa.array([] if word is None else [word], _TEXT))
+
+
+def _scalar(value: Any, kind: pa.DataType) -> pa.Scalar:
+    return _moments([value])[0] if kind == _MOMENT else pa.scalar(value, kind)
+
+
+def _moments(texts: list[str]) -> pa.Array:
+    try:
+        return pa.array(texts, _TEXT).cast(_MOMENT)
+    except pa.ArrowInvalid as error:
+        raise SegmentError(f"Expected audit records with RFC 3339 times, got another: {error}") from error
+
+
 def _typed_columns(prefix: str, contents: Sequence[msgspec.Raw]) -> Iterator[tuple[str, pa.Array]]:
     """A list column for each member of the rows that are objects; records with other contents have null there."""
     calls = _decode_contents(b"[" + b",".join([bytes(each) or b"null" for each in contents]) + b"]")
     offsets: list[int | None] = []
     rows: list[dict[str, Any]] = []
     for call in calls:
-        if type(call) is list and call and all(type(row) is dict for row in call):
+        if type(call) is list and set(map(type, call)) == _OBJECTS:
             offsets.append(len(rows))
             rows.extend(call)
         else:
@@ -277,11 +330,15 @@ def _typed_columns(prefix: str, contents: Sequence[msgspec.Raw]) -> Iterator[tup
 
 
 def _flat(row: dict[str, Any]) -> dict[str, Any]:
-    """`{"probabilities": {"no": 0.1}}` as `{"probability_no": 0.1}`; `values` likewise."""
-    flat = {name: value for name, value in row.items() if type(value) is not dict or _is_tag(value)}
-    for name, stem in (("probabilities", "probability_"), ("values", "value_")):
-        if type(members := row.get(name)) is dict:
-            flat |= {stem + key: value for key, value in members.items()}
+    """`{"probabilities": {"no": 0.1}}` as `{"probability_no": 0.1}`; `values` likewise. No column for other objects."""
+    flat: dict[str, Any] = {}
+    for name, value in row.items():
+        if type(value) is not dict or _is_tag(value):
+            flat[name] = value
+        elif name in _STEMS:
+            stem = _STEMS[name]
+            for key, member in value.items():
+                flat[stem + key] = member
     return flat
 
 
@@ -299,7 +356,11 @@ def _typed(values: list[Any]) -> pa.Array | None:
     if kinds == {int} and all(value is None or value in _INT64 for value in values):
         return pa.array(values, pa.int64())
     if kinds <= {int, float}:
-        return pa.array([value if value is None else float(value) for value in values], pa.float64())
+        if int in kinds:  # of any size: Arrow takes those only that a double holds exactly
+            values = [value if value is None else float(value) for value in values]
+        return pa.array(values, pa.float64())
+    if kinds == {str}:
+        return pa.array(values, _TEXT)
     return pa.array([value if value is None or type(value) is str else _shown(value) for value in values], _TEXT)
 
 
@@ -328,6 +389,8 @@ def _wider(first: pa.DataType, second: pa.DataType) -> pa.DataType:
 
 
 def _as(schema: pa.Schema, table: pa.Table) -> pa.Table:
+    if table.schema.equals(schema):
+        return table
     arrays = []
     for field in schema:
         if field.name in table.column_names:

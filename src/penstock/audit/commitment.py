@@ -19,24 +19,23 @@ _POOL_BYTES = 64 * _SALT_BYTES  # a system call for as many records
 
 
 class Salts:
-    """Draws salts from the operating system, many at a time. Not thread-safe, not for use across a fork."""
+    """Draws salts from the operating system, many at a time. Not thread-safe, not for use across a fork.
+
+    `pool` has some, each 16 random bytes in hexadecimal. Take one by `(salts.pool or salts.filled()).pop()`.
+    """
 
     def __init__(self) -> None:
-        self._pool = b""
-        self._at = 0
+        self.pool: list[bytes] = []
 
-    def next(self) -> bytes:
-        """16 random bytes in hexadecimal, never given before."""
-        at = self._at
-        if at == len(self._pool):
-            self._pool, at = binascii.hexlify(os.urandom(_POOL_BYTES)), 0
-        self._at = end = at + 2 * _SALT_BYTES
-        return self._pool[at:end]
+    def filled(self) -> list[bytes]:
+        """The pool, with more in it."""
+        self.pool += binascii.hexlify(os.urandom(_POOL_BYTES), b" ", _SALT_BYTES).split()
+        return self.pool
 
 
 def commitment_of(tail: bytes) -> bytes:
     """The commitment to `tail`, which is to follow it."""
-    return hashlib.sha256(tail).hexdigest().encode()
+    return binascii.hexlify(hashlib.sha256(tail).digest())
 
 
 def erased(line: bytes) -> bytes | None:
@@ -66,7 +65,7 @@ def is_erased(line: bytes) -> bool:
 
 def is_blank(tail: bytes) -> bool:
     """Whether nothing is left of what follows a commitment."""
-    return tail.endswith(b"}") and not tail[:-1].strip(b" ")
+    return tail.startswith((b" ", b"}")) and tail.endswith(b"}") and not tail[:-1].strip(b" ")
 
 
 def parted(line: bytes) -> tuple[bytes, bytes | None]:

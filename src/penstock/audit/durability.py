@@ -116,7 +116,7 @@ class GroupCommit:
         self._batch_place: tuple[str, int] | None = None
         self._syncing: Future[None] | None = None
         self._retired: list[SegmentWriter] = []
-        run.on_retired = self._retired.append
+        run.on_retired = self._retire
 
     def take(self, tick: Tick) -> None:
         """Write, and answer after the next sync."""
@@ -136,9 +136,20 @@ class GroupCommit:
             syncing.exception()  # waits
             self._synced(syncing)
         self._disk.shutdown()
+        self._run.on_retired = SegmentWriter.close
         for segment in self._retired:
             segment.close()
+        self._retired.clear()
         _close_run(self._run, self._accounts, last)
+
+    def _retire(self, segment: SegmentWriter) -> None:
+        self._retired.append(segment)
+        self._loop.call_soon(self._let_go)
+
+    def _let_go(self) -> None:
+        """A segment that ended in an idle worker is not kept until the next call."""
+        if self._retired and self._syncing is None:
+            self._begin()
 
     def _begin(self) -> None:
         self._batch, self._gathered = self._gathered, []

@@ -11,14 +11,16 @@ import contextlib
 import fcntl
 import hashlib
 import os
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeAlias
 
 import msgspec
 
 from penstock.audit.chain import ChainReport
-from penstock.audit.commitment import blanked, is_erased
+from penstock.audit.commitment import blanked
+from penstock.audit.feedback import KIND
 from penstock.audit.pseudonyms import Pseudonyms
 from penstock.audit.record import Record, read_record
 from penstock.audit.recovery import recover
@@ -29,6 +31,7 @@ from penstock.errors import SegmentError
 ERASURES_FILE = "erasures.jsonl"
 _FRESH_SUFFIX = ".erasing"
 _SEQ = b'{"seq":'
+_FEEDBACK = b'"kind":"feedback"'
 
 
 class Erasure(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,24 +50,30 @@ class Erasure(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Wanted(msgspec.Struct, frozen=True):
-    """Whose payloads are to go: those of some requests, or of some entities by their keys in clear."""
+    """Whose payloads are to go: those of some requests and what feedback says of them, or of some entities by their
+    keys in clear. Of `calls` only what feedback says goes: those of the keys, whose feedback may name the call alone.
+    """
 
     request_ids: frozenset[str] = frozenset()
     keys: frozenset[str] = frozenset()
+    calls: frozenset[str] = frozenset()
 
     def takes(self, record: Record) -> bool:
         """Whether `record` is one of them; `keys` has pseudonyms as well, see `with_pseudonyms`."""
-        return record.request_id in self.request_ids or record.key in self.keys
+        if record.request_id in self.request_ids or record.key in self.keys:
+            return True
+        return record.kind == KIND and record.request_id in self.calls
 
     def with_pseudonyms(self, pseudonyms: Pseudonyms) -> Wanted:
         """The same, for records that have a pseudonym in place of the key, too."""
-        return Wanted(self.request_ids, self.keys | {pseudonyms.of_key(key) for key in self.keys})
+        return msgspec.structs.replace(self, keys=self.keys | {pseudonyms.of_key(key) for key in self.keys})
 
 
 class Erasures:
     """The events of erasing of one audit directory: signed, each tied to the one before. Not thread-safe."""
 
     def __init__(self, audit: Path, pseudonyms: Pseudonyms) -> None:
+        self.audit = audit
         self._path = audit / ERASURES_FILE
         self._pseudonyms = pseudonyms
 
@@ -124,11 +133,14 @@ class Erased(msgspec.Struct, frozen=True, kw_only=True):
     busy: tuple[Path, ...]
 
 
-def erase(audit: Path, wanted: Wanted, pseudonyms: Pseudonyms) -> Erased:
+Step: TypeAlias = Callable[[str], None]
+
+
+def erase(audit: Path, wanted: Wanted, pseudonyms: Pseudonyms, *, step: Step = lambda what: None) -> Erased:
     """Take the payloads of the `wanted` records out of all segments below `audit` that are written no more.
 
     What they were cannot be had back. The envelope stays: that there was a call, when, and the pseudonym of its key.
-    One process at a time; others wait. Raises SegmentError.
+    One process at a time; others wait. `step` is told of each thing before it is done. Raises SegmentError.
     """
     wanted = wanted.with_pseudonyms(pseudonyms)
     events = Erasures(audit, pseudonyms)
@@ -139,7 +151,7 @@ def erase(audit: Path, wanted: Wanted, pseudonyms: Pseudonyms) -> Erased:
                 stale.unlink()
             recover(audit)
             for path in sorted(audit.glob(f"worker-*/*{SUFFIX}")):
-                erased = _erase_from(audit, path, wanted, events)
+                erased = _erase_from(path, wanted, events, step)
                 if erased is None:
                     busy.append(path)
                 else:
@@ -166,15 +178,31 @@ def unexplained(audit: Path, reports: Iterable[ChainReport], pseudonyms: Pseudon
     return problems
 
 
-def _erase_from(audit: Path, path: Path, wanted: Wanted, events: Erasures) -> int | None:
+def found(path: Path, wanted: Wanted) -> Iterator[Record]:
+    """The records of `wanted`, which has pseudonyms, in the segment `path`; erased ones without their payload. Raises
+    SegmentError and OSError.
+    """
+    needles = [msgspec.json.encode(text)[1:-1] for text in (*wanted.request_ids, *wanted.keys)]
+    needles += [_FEEDBACK] if wanted.calls else []
+    with path.open("rb") as file:
+        for line in file:
+            # Read are only lines that have one of the texts somewhere: ten times as fast where few are wanted.
+            if any(needle in line for needle in needles) and _is_record(line):
+                record = read_record(line)
+                if wanted.takes(record):
+                    yield record
+
+
+def _erase_from(path: Path, wanted: Wanted, events: Erasures, step: Step) -> int | None:
     """How many payloads went from `path`; None where there are some to go and it is being written."""
-    seqs = {record.seq for record in _found(path, wanted)}
+    seqs = {record.seq for record in found(path, wanted) if record.salt is not None}
     if not seqs:
         return 0
     with held(path, os.O_RDONLY) as old:
         if old is None:
             return None
         fresh = path.with_suffix(_FRESH_SUFFIX)
+        step(f"write {fresh.name}")
         before, after = hashlib.sha256(), hashlib.sha256()
         with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb") as new:
             for line in old:
@@ -185,25 +213,14 @@ def _erase_from(audit: Path, path: Path, wanted: Wanted, events: Erasures) -> in
             new.flush()
             os.fsync(new.fileno())
         # Noted first: a payload that is gone without a word would be a broken log.
-        file = str(path.relative_to(audit))
+        step(f"note {path.name}")
+        file = path.relative_to(events.audit).as_posix()
         digests = {"before": before.hexdigest(), "after": after.hexdigest()}
         events.note(file=file, **digests, seqs=seqs, at=datetime.now(UTC))
+        step(f"replace {path.name}")
         fresh.replace(path)
         sync_directory(path.parent)
     return len(seqs)
-
-
-def _found(path: Path, wanted: Wanted) -> Iterator[Record]:
-    """The records of `wanted` in `path` that still have a payload."""
-    needles = [msgspec.json.encode(text)[1:-1] for text in (*wanted.request_ids, *wanted.keys)]
-    with path.open("rb") as file:
-        for line in file:
-            # Read are only lines that have one of the texts somewhere: ten times as fast where few are wanted.
-            if not any(needle in line for needle in needles) or not _is_record(line) or is_erased(line):
-                continue
-            record = read_record(line)
-            if record.salt is not None and wanted.takes(record):
-                yield record
 
 
 def _is_record(line: bytes) -> bool:

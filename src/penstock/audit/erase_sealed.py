@@ -6,16 +6,20 @@ the old one, which goes. A crash in between leaves files that `Sealer.tidy` remo
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, Final
 
 import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from penstock.audit.columns import Gathering, Source, records_of, written
+from penstock.audit.columns import Gathering, Source, written
 from penstock.audit.commitment import blanked
 from penstock.audit.erase import Erasures, Wanted
+from penstock.audit.feedback import KIND
 from penstock.audit.pseudonyms import Pseudonyms
 from penstock.audit.seal import write_parquet
 from penstock.audit.sealed import (
@@ -24,11 +28,23 @@ from penstock.audit.sealed import (
     REWRITTEN,
     SealedFile,
     SealedSegment,
+    Snapshot,
     read_index,
     write_entry,
 )
 from penstock.audit.segment import digest_of
 from penstock.durable import sync_directory
+
+_COLUMNS: Final = pa.schema(
+    [
+        ("seq", pa.int64()),
+        ("request_id", pa.string()),
+        ("key", pa.string()),
+        ("kind", pa.string()),
+        ("model", pa.string()),
+        ("arrived_at", pa.timestamp("us", "UTC")),
+    ]
+)
 
 
 def erase_sealed(
@@ -36,8 +52,8 @@ def erase_sealed(
 ) -> int:
     """Take the payloads of the records that `wanted` takes out of all sealed files; how many records that were.
 
-    `step` is told of each thing before it is done. Only the holder of the
-    home's lock does this. Raises SegmentError and OSError.
+    `step` is told of each thing before it is done. Only the holder of the home's lock does this.
+    Raises SegmentError and OSError.
     """
     wanted, how = wanted.with_pseudonyms(pseudonyms), (Erasures(audit, pseudonyms), datetime.now(UTC), step)
     count = 0
@@ -50,16 +66,36 @@ def erase_sealed(
     return count
 
 
+def sealed_calls(taken: Snapshot, wanted: Wanted) -> Iterator[tuple[str, str | None, datetime]]:
+    """Id, model and time of each sealed record that `wanted`, which has pseudonyms, takes, erased or not."""
+    for file in taken.files():
+        table = _taken(taken.directory, file, wanted)
+        yield from zip(*(table[name].to_pylist() for name in ("request_id", "model", "arrived_at")), strict=True)
+
+
 def _seqs(audit: Path, file: SealedFile, wanted: Wanted) -> frozenset[int]:
     """The numbers of the records in `file` that are wanted and have a payload yet."""
-    if file.gone is not None or not (wanted.keys or _spans(file, wanted)):
+    if file.gone is not None:
         return frozenset()
-    records = records_of(pq.read_table(audit / file.path))
-    return frozenset(record.seq for record in records if wanted.takes(record) and record.salt is not None)
+    seqs = frozenset(_taken(audit, file, wanted)["seq"].to_pylist())
+    if not seqs:
+        return seqs
+    table = pq.read_table(audit / file.path, columns=["seq", "payload"])
+    return seqs & frozenset(table.filter(pc.is_valid(table["payload"]))["seq"].to_pylist())
 
 
-def _spans(file: SealedFile, wanted: Wanted) -> bool:
-    return any(file.first_id <= request_id <= file.last_id for request_id in wanted.request_ids)
+def _taken(audit: Path, file: SealedFile, wanted: Wanted) -> pa.Table:
+    """What identifies the records in `file` that `wanted` takes: as `Wanted.takes`, for many at once."""
+    if not wanted.keys and not any(file.first_id <= one <= file.last_id for one in wanted.request_ids | wanted.calls):
+        return _COLUMNS.empty_table()
+    table = pq.read_table(audit / file.path, columns=_COLUMNS.names).cast(_COLUMNS)
+    is_feedback = pc.and_(pc.equal(table["kind"], KIND), _is_in(table["request_id"], wanted.calls))
+    by_name = pc.or_(_is_in(table["request_id"], wanted.request_ids), _is_in(table["key"], wanted.keys))
+    return table.filter(pc.or_(by_name, is_feedback))
+
+
+def _is_in(column: Any, texts: frozenset[str]) -> Any:
+    return pc.is_in(column, value_set=pa.array(sorted(texts), pa.string()))
 
 
 def _rewritten(

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
@@ -40,19 +41,17 @@ def export(records: Records, conditions: Conditions, path: Path, *, by_row: bool
     """Write the records of which `conditions` hold to a new file `path`, and say how many lines it has.
 
     A line is a call, with its rows and answers as JSON (`request`, `response`); or with `by_row` a row, with a column
-    for each feature and each member of its prediction. Raises QueryRefused, SegmentError and OSError; then there is no
-    such file.
+    for each feature and each member of its prediction; conditions on features then choose rows, not
+    calls. Raises QueryRefused, SegmentError and OSError; then there is no such file.
     """
     if path.suffix not in WRITERS:
         raise QueryRefused(f"Expected a file that ends in {' or '.join(WRITERS)}, got {path.name}")
     if path.exists():
         raise QueryRefused(f"{path}: there is something at this path already; name another")
-    columns = _by_row(records.types(conditions)) if by_row else {**_CALL, **_CONTENTS}
-    select = ", ".join(f"{source} AS {quoted_name(name)}" for name, source in columns.items())
     partial = path.with_name(f".{path.name}.partial")
     count = 0
     try:
-        with records.batches(conditions, select, "predictions" if by_row else "records") as reader:
+        with records.batches(conditions, _rows if by_row else _calls, by_row=by_row) as reader:
             with WRITERS[path.suffix](partial, reader.schema) as writer:
                 for batch in reader:
                     writer.write_batch(batch)
@@ -65,11 +64,43 @@ def export(records: Records, conditions: Conditions, path: Path, *, by_row: bool
     return count
 
 
-def _by_row(names: Iterable[str]) -> dict[str, str]:
+def write_rows(rows: Iterable[dict[str, Any]], path: Path, kind: str) -> int:
+    """Write rows to `path`, and say how many: as lines of JSON, or (`kind` is `.parquet`) as a table, for which all are
+    held in memory. Raises OSError, and QueryRefused for a column that no type of a table holds.
+    """
+    if kind != ".parquet":
+        count = 0
+        with path.open("wb") as out:
+            for row in rows:
+                out.write(msgspec.json.encode(row) + b"\n")
+                count += 1
+        return count
+    held = list(rows)
+    columns = {}
+    for name in dict.fromkeys(name for row in held for name in row):
+        try:
+            columns[name] = pa.array([row.get(name) for row in held])
+        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
+            raise QueryRefused(
+                f"`{name}` has values of several types: write .jsonl, which has any ({error})"
+            ) from error
+    pq.write_table(pa.table(columns), path, compression="zstd")
+    return len(held)
+
+
+def _calls(names: Iterable[str]) -> str:
+    return _named({**_CALL, **_CONTENTS})
+
+
+def _rows(names: Iterable[str]) -> str:
     """Features under the names of their fields; one that is called as a column is keeps `feature_` before it."""
     columns = {**_CALL, "row": "row"}
     for name in names:
         if name.startswith(FEATURE):
             bare = name.removeprefix(FEATURE)
             columns[name if bare in columns or bare.startswith(PREDICTION) else bare] = quoted_name(name)
-    return columns | {name: quoted_name(name) for name in names if name.startswith(PREDICTION)}
+    return _named(columns | {name: quoted_name(name) for name in names if name.startswith(PREDICTION)})
+
+
+def _named(columns: dict[str, str]) -> str:
+    return ", ".join(f"{source} AS {quoted_name(name)}" for name, source in columns.items())

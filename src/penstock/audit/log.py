@@ -26,7 +26,7 @@ from penstock.audit.durability import (
     Nowhere,
     Way,
 )
-from penstock.audit.record import Answered, Lines, Payload, Record
+from penstock.audit.record import Answered, Content, Lines, Payload, Record
 from penstock.audit.run import OnFlushed, Run, Tick
 from penstock.audit.tail import Place
 from penstock.errors import RecordFailed, SegmentError
@@ -67,11 +67,9 @@ class AuditLog:
         self._way: Way = Nowhere(self._answer)
         self._appended_s = 0.0
         self._salts = Salts()
-        self._lines = Lines(self._salts)
+        self._lines = Lines(self._salts, 1)
         self._callbacks: list[OnFlushed] = []
         self._is_scheduled = False
-        self._next_seq = 1
-        self._tick_first = 1
         self._answered_seq = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -135,9 +133,16 @@ class AuditLog:
 
         Raises TypeError for a record that holds what JSON cannot; nothing is appended then.
         """
-        seq = self._next_seq
-        self._lines.add(record, seq, opening, payload)
-        self._next_seq = seq + 1
+        seq = self._lines.add(record, opening, payload)
+        if not self._is_scheduled:
+            self._schedule()
+        return seq
+
+    def append_answer(self, record: Answered, opening: bytes, rows: Content, outputs: bytes) -> int:
+        """The same in less time for an answered call of which the final `rows` are to be kept, and its `outputs`, which
+        are JSON, and nothing else.
+        """
+        seq = self._lines.add_answer(record, opening, rows, outputs)
         if not self._is_scheduled:
             self._schedule()
         return seq
@@ -157,7 +162,7 @@ class AuditLog:
 
         Must be called in the tick of the append; raises ValueError for a record that is not waiting to be written.
         """
-        if not self._tick_first <= seq < self._next_seq:
+        if not self._lines.first <= seq < self._lines.next:
             raise ValueError(f"Expected a record appended in this tick, got seq {seq}: await right after append()")
         future = asyncio.get_running_loop().create_future()
 
@@ -177,19 +182,24 @@ class AuditLog:
         may, too.
         """
         self._is_scheduled = False
-        lines, last = self._lines, self._next_seq - 1
+        lines = self._lines
         if not self._callbacks and not lines.written:
             return
-        tick = Tick(lines.written, lines.covered, self._tick_first, last, self._callbacks, self._appended_s)
-        self._lines, self._callbacks, self._tick_first = Lines(self._salts), [], self._next_seq
+        tick = Tick(lines.written, lines.covered, lines.first, lines.next - 1, self._callbacks, self._appended_s)
+        self._lines, self._callbacks = Lines(self._salts, lines.next), []
         self._way.take(tick)
+
+    def turn(self) -> None:
+        """Begin a new segment, if the one that is written has records: then it can be sealed, and erased from."""
+        if self._durability != "off":
+            self._run.turn(is_due=True)
 
     def close(self) -> None:
         """Flush, wait until all is down, then give the segment back. Nothing can be appended afterwards."""
         if self._loop is None:
             return
         self.flush()
-        self._way.close(self._next_seq - 1)
+        self._way.close(self._lines.next - 1)
         if self._timer is not None:
             self._timer.cancel()
         self._loop = None
@@ -224,7 +234,7 @@ class AuditLog:
 
     def _schedule(self) -> None:
         if self._loop is None:
-            self._lines = Lines(self._salts)
+            self._lines = Lines(self._salts, self._lines.first)
             raise SegmentError("Expected an open audit log, got one that is not open (yet, or any more)")
         self._is_scheduled = True
         self._appended_s = time.perf_counter()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -14,7 +14,7 @@ from penstock.audit.erase import ERASURES_FILE, Erasures, unexplained
 from penstock.audit.extra import require_audit
 from penstock.audit.issued import unwritten
 from penstock.audit.pseudonyms import open_pseudonyms
-from penstock.audit.sealed import REWRITTEN, SEALED, SealedSegment, name_of, snapshot
+from penstock.audit.sealed import PARQUET, REWRITTEN, SEALED, SealedSegment, Snapshot, name_of, relative, snapshot
 from penstock.audit.segment import digest_of
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def prove(directory: Path, step: Callable[[str], None] = lambda what: None) -> P
     Of a sealed segment all of whose files are there the chain is computed anew up to its head; of one that has lost
     some to retention the checksums of the others speak. Needs the extra `audit` where anything is sealed: MissingExtra.
     """
+    parquet = sorted((directory / SEALED).rglob(f"*{PARQUET}"))  # first: what is sealed since is no stray
     taken = snapshot(directory)
     reports: list[ChainReport] = []
     for path in taken.live:
@@ -61,6 +62,7 @@ def prove(directory: Path, step: Callable[[str], None] = lambda what: None) -> P
     for entry in taken.sealed:
         step(entry.name)
         problems += _changed(directory, entry, erasures)
+    problems += _strays(taken, parquet)
     reports = [*(_report_of(directory, entry) for entry in taken.sealed), *reports]
     problems += broken_links(reports)
     waiting = [each for each in unwritten(directory, reports) if not each.is_alive]
@@ -74,6 +76,15 @@ def prove(directory: Path, step: Callable[[str], None] = lambda what: None) -> P
         torn_bytes=sum(report.torn_bytes for report in reports),
         problems=problems,
     )
+
+
+def _strays(taken: Snapshot, parquet: Iterable[Path]) -> Iterator[str]:
+    """Sealed files of segments of which there is nothing else: one sentence for each."""
+    live = {name_of(relative(taken.directory, path)) for path in taken.live}
+    explained = live | {entry.name for entry in taken.sealed}
+    for path in parquet:
+        if path.stem.partition(REWRITTEN)[0] not in explained:
+            yield f"{relative(taken.directory, path)}: Expected an entry of the index for it, it is missing: restore it"
 
 
 def _changed(directory: Path, entry: SealedSegment, erasures: Mapping[str, frozenset[int]]) -> Iterator[str]:

@@ -13,13 +13,18 @@ from penstock.audit.sealed import Gone, SealedFile, read_index, write_entry
 from penstock.durable import sync_directory
 
 
-class Retention(msgspec.Struct, frozen=True, kw_only=True):
-    """The rule: `days` after its day a file goes, and the oldest ones above `max_bytes` of a model; nothing of the
-    models on `hold`.
-    """
+class Bounds(msgspec.Struct, frozen=True, kw_only=True):
+    """`days` after its last record a file goes, and the oldest ones above `max_bytes`."""
 
     days: float = 30.0
     max_bytes: int = 10_000_000_000
+
+
+class Retention(msgspec.Struct, frozen=True, kw_only=True):
+    """The rule: `bounds` for each model, but for those of `models`; nothing goes of the models on `hold`."""
+
+    bounds: Bounds = Bounds()
+    models: dict[str, Bounds] = {}
     hold: frozenset[str] = frozenset()
 
 
@@ -37,13 +42,13 @@ def due(files: Iterable[SealedFile], rule: Retention, now: datetime) -> list[Due
     for model, group in groupby(there, key=lambda file: file.model):
         if model is not None and model in rule.hold:
             continue
-        kept = list(group)
-        above_bytes = sum(file.size_bytes for file in kept) - rule.max_bytes
+        kept, bounds = list(group), rule.models.get(model or "", rule.bounds)
+        above_bytes = sum(file.size_bytes for file in kept) - bounds.max_bytes
         for file in kept:
-            if file.last_at < now - timedelta(days=rule.days):
-                found.append(Due(file, f"older than {rule.days:g} days"))
+            if file.last_at < now - timedelta(days=bounds.days):
+                found.append(Due(file, f"older than {bounds.days:g} days"))
             elif above_bytes > 0:
-                found.append(Due(file, f"the model had more than {rule.max_bytes:,} bytes"))
+                found.append(Due(file, f"the model had more than {bounds.max_bytes:,} bytes"))
             above_bytes -= file.size_bytes
     return found
 

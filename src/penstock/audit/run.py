@@ -22,8 +22,8 @@ _UNWRITABLE = (SegmentError, OSError, MemoryError)
 
 
 class Tick(msgspec.Struct):
-    """The records `first`..`last` (none if `last` is `first - 1`) as `lines`, of which the chain covers `covered` (both
-    in parts), and who waits for them. `began_s` is when the first was appended, on `time.perf_counter`'s clock.
+    """The records `first`..`last` (none if `last` is `first - 1`) as `lines` and `covered`, as `Lines` makes them, and
+    who waits for them. `began_s` is when the first was appended, on `time.perf_counter`'s clock.
     """
 
     lines: list[bytes]
@@ -112,11 +112,11 @@ class Run:
             self.missing += lost
         return None
 
-    def turn(self) -> None:
-        """Begin a new segment if this one has records and is old, so that it can be sealed; by any thread."""
+    def turn(self, *, is_due: bool = False) -> None:
+        """Begin a new segment if this one has records and is old, or `is_due` whatever its age; by any thread."""
         with self._turning:
-            if self._segment is not None and self._is_old and self._segment.is_sound:
-                self._ready_segment()
+            if self._segment is not None and self._segment.is_sound and (self._is_old or (is_due and self._is_used)):
+                self._next_segment(self._segment)
 
     def close(self, last: int) -> Exception | None:
         """Leave word that the records up to `last` are lost which were not written, and give the segment back.
@@ -134,6 +134,9 @@ class Run:
         segment = self.segment
         if segment.is_sound and segment.size_bytes < self._segment_bytes and not self._is_old:
             return segment
+        return self._next_segment(segment)
+
+    def _next_segment(self, segment: SegmentWriter) -> SegmentWriter:
         try:
             fresh = self._begin_segment(prev=segment.head)
         except _UNWRITABLE as error:
@@ -147,7 +150,11 @@ class Run:
 
     @property
     def _is_old(self) -> bool:
-        return self._written >= self._first and self._clock() - self._began_s >= self._segment_s
+        return self._is_used and self._clock() - self._began_s >= self._segment_s
+
+    @property
+    def _is_used(self) -> bool:
+        return self._written >= self._first
 
     def _begin_segment(self, *, prev: str | None) -> SegmentWriter:
         started = datetime.fromtimestamp(self._clock(), UTC)

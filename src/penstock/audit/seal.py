@@ -7,6 +7,7 @@ loses and doubles nothing; `tidy` takes away what it left. One process at a time
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -126,7 +127,8 @@ class Sealer:
         if report.torn_bytes:
             self._step(f"cut {path.name}")
             os.ftruncate(file.fileno(), report.good_bytes)
-        entry = self._written(path, report, digest_of(path))
+        with _uncollected():
+            entry = self._written(path, report, digest_of(path))
         self._step(f"index {path.name}")
         write_entry(self._directory, entry)
         if self._is_passed(entry.segment):
@@ -213,6 +215,20 @@ def write_parquet(table: pa.Table, entry: SealedSegment, path: Path) -> None:
         pq.write_table(table, file, compression="zstd", compression_level=_LEVEL, row_group_size=_ROW_GROUP)
         file.flush()
         os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """No search for circles while the block runs, which makes millions of objects and no circle: a sixth of its time.
+    Of several threads in such blocks the first one ends the pause, and all do in the end.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 @contextlib.contextmanager

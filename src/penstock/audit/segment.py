@@ -166,8 +166,8 @@ class SegmentWriter:
     def write(
         self, lines: Sequence[bytes], covered: Sequence[bytes], *, first: int, last: int, dropped: int = 0
     ) -> None:
-        """Write the records' `lines` and their commit line in one `os.write`; `covered` is what the chain covers of
-        them; both are in parts.
+        """Write the records' `lines`, which are in parts, and their commit line in one `os.write`; `covered` is what
+        the chain covers of each, up to the closing brace.
 
         Whole or not at all: raises SegmentError when the system took less, after cutting the file back.
         """
@@ -175,7 +175,7 @@ class SegmentWriter:
         self._write_whole(b"".join([*lines, commit]), commit)
 
     def _commit(self, covered: Sequence[bytes], first: int, last: int, dropped: int = 0) -> bytes:
-        digest = sha256_hex(b"".join(covered))
+        digest = sha256_hex(b"}\n".join([*covered, b""]))
         return commit_line(Commit(first=first, last=last, sha256=digest, prev=self.head, dropped=dropped))
 
     def _write_whole(self, data: bytes, commit: bytes) -> None:

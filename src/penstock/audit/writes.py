@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
 import msgspec
 
@@ -92,21 +92,26 @@ def _is_of(commit: Commit, lines: list[bytes]) -> bool:
 
 
 def end_of(path: Path) -> tuple[int, int] | None:
-    """The number of the last record in the whole writes of a segment, and the bytes of these, without reading all of
-    it; None if there is no commit line. Raises FileNotFoundError.
-    """
+    """As `end_in`, of the segment at `path`. Raises FileNotFoundError."""
     with path.open("rb") as file:
-        size_bytes = file.seek(0, os.SEEK_END)
-        tail_bytes = _TAIL_BYTES
-        while True:
-            start = max(0, size_bytes - tail_bytes)
-            file.seek(start)
-            torn_bytes = 0
-            for line in reversed(file.read(size_bytes - start).splitlines(keepends=True)):
-                commit = parse_commit(line) if line.startswith(_COMMIT) else None
-                if commit is not None:
-                    return commit.last, size_bytes - torn_bytes
-                torn_bytes += len(line)
-            if start == 0:
-                return None
-            tail_bytes *= 8
+        return end_in(file)
+
+
+def end_in(file: BinaryIO) -> tuple[int, int] | None:
+    """The number of the last record in the whole writes of a segment, and the bytes of these, without reading all of
+    it; None if there is no commit line.
+    """
+    size_bytes = file.seek(0, os.SEEK_END)
+    tail_bytes = _TAIL_BYTES
+    while True:
+        start = max(0, size_bytes - tail_bytes)
+        file.seek(start)
+        torn_bytes = 0
+        for line in reversed(file.read(size_bytes - start).splitlines(keepends=True)):
+            commit = parse_commit(line) if line.startswith(_COMMIT) else None
+            if commit is not None:
+                return commit.last, size_bytes - torn_bytes
+            torn_bytes += len(line)
+        if start == 0:
+            return None
+        tail_bytes *= 8

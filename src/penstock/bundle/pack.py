@@ -28,6 +28,7 @@ from penstock.bundle.nets.declared import declared
 from penstock.bundle.nets.model import NetModel
 from penstock.bundle.nets.sample import joined_frame
 from penstock.bundle.nets.subject import net_subject
+from penstock.bundle.personal import remarks_on_personal, with_stand_ins
 from penstock.bundle.profile import Profile, profile_features, profile_holdout
 from penstock.bundle.provenance import Origin, Provenance, environment, git_commit, params_of, user_at_host
 from penstock.bundle.subject import Subject, as_frame, subject_of
@@ -122,6 +123,8 @@ def seal(subject: Subject, built: Built, claims: Claims, options: PackOptions) -
     options.progress("golden rows, profile and evaluation")
     golden = golden_rows(subject, built.adversarial, options.golden_rows)
     check_golden(golden, built.predictor, check=Check(subject.schema, max_text=1 << 20), outputs=subject.outputs)
+    notes = remarks_on_personal(subject.schema, subject.columns, built.data, is_proven=bool(golden.rows))
+    subject = msgspec.structs.replace(subject, notes=(*subject.notes, *notes))
     files = {
         built.model_file: built.data,
         SCHEMA_FILE: schema_to_yaml(subject.schema).encode(),
@@ -166,18 +169,17 @@ def _compressed(
 def golden_rows(subject: Subject, adversarial: Columns, wanted: int) -> Golden:
     """Rows of the sample and of the proof, spread evenly, with the original's answers.
 
-    The values of fields with a `pii` class are exchanged between the rows first, so that no golden row is a person.
-    Rows that the original itself refuses are left out.
+    Fields with a `pii` class get stand-ins first, so that nothing of a person is in them. Rows that the original itself
+    refuses are left out.
     """
     some = _spread(subject.columns, wanted // 2)
     hard = _spread(adversarial, wanted - wanted // 2)
     columns = {name: np.concatenate([some[name], hard[name]]) for name in subject.schema.names}
-    random = np.random.default_rng(0)
-    for field in subject.schema.fields:
-        if field.pii is not None:
-            columns[field.name] = random.permutation(columns[field.name])
+    columns = with_stand_ins(columns, subject.schema, subject.columns)
     if not _is_answered(subject, columns):
         kept = [row for row in range(_rows(columns)) if _is_answered(subject, _row(columns, row))]
+        if not kept:
+            return Golden([], {})
         columns = {name: column[kept] for name, column in columns.items()}
     return golden_of(columns, subject.original.run(columns), subject.schema)
 

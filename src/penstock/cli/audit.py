@@ -18,6 +18,8 @@ from penstock.cli.times import moment
 if TYPE_CHECKING:
     from penstock.audit.conditions import Conditions
     from penstock.audit.query import Found, Records
+    from penstock.control.answers import ExportAnswer
+    from penstock.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, help="The record of every answer: search it, prove it, take it elsewhere.")
 
@@ -85,7 +87,7 @@ def query(
             return
         found = _found(records, conditions, id, limit=limit, home=_directory(home, config).parent)
     page = list(records_of(found.table))
-    following = page[-1].request_id if found.has_more else None
+    following = found.next
     if json:
         print_json({"records": _as_written(found.table), "next": following})
         return
@@ -147,6 +149,7 @@ def export(
     where: Where = None,
     home: Home = None,
     config: Config = None,
+    json: Json = False,
 ) -> None:
     """Write records to a file for other tools, with the column names of inference tables.
 
@@ -162,13 +165,18 @@ def export(
         version=version,
         outcome=outcome,
     )
-    with progress(quiet=False) as step:
+    with progress(quiet=json) as step:
         step("writing")
         records = _records(home, config)
         from penstock.audit.export import export as exported
+        from penstock.controller.exporting import registered
 
-        count = exported(records, conditions, file, by_row=rows)
-    console().print(f"{count:,} lines in {file}", markup=False)
+        with registered(_settings(home, config), file, conditions, by(None)) as made:
+            made.lines = exported(records, conditions, file, by_row=rows)
+    if json:
+        print_json({"file": str(file), "lines": made.lines})
+    else:
+        console().print(f"{made.lines:,} lines in {file}", markup=False)
 
 
 @app.command()
@@ -224,15 +232,17 @@ def erase(
     *,
     id: Annotated[list[str] | None, typer.Option("--id", help="A request id of ours; may be repeated.")] = None,
     key: Annotated[list[str] | None, typer.Option(help="The key of an entity, in clear; may be repeated.")] = None,
+    reason: Annotated[str, typer.Option(help="Why; it stands in the history for good.")],
     home: Home = None,
     url: Url = None,
     config: Config = None,
     json: Json = False,
 ) -> None:
     """Take what was asked and answered out of the log for good, by law; that there was a call stays, and the log still
-    verifies. Exits 1 while a worker writes a segment that holds such records.
+    verifies. What feedback says of it goes as well, and its lines in exports, or they are named. Exits 1
+    while a worker writes a segment that holds such records.
 
-    Example: `penstock audit erase --key customer-17`
+    Example: `penstock audit erase --key customer-17 --reason "request 4711 of 20 November"`
     """
     if not id and not key:
         raise typer.BadParameter("give an --id or a --key", param_hint="--id")
@@ -241,21 +251,35 @@ def erase(
     wanted = Wanted(frozenset(id or ()), frozenset(key or ()))
     with progress(quiet=json) as step, Asked(home, url, config).operations() as operations:
         step("erasing")
-        answer = operations.erase(wanted, by(None))
+        answer = operations.erase(wanted, by(reason))
     if json:
         print_json(answer)
     else:
         console().print(f"the payloads of {answer.records:,} records are erased")
         for segment in answer.busy:
             console().print(f"{segment} is being written and holds such records: ask again later", markup=False)
+        for one in answer.exports:
+            _print_export(one)
     if answer.busy:
         raise typer.Exit(1)
 
 
-def _directory(home: str | None, config: Path | None) -> Path:
+def _print_export(export: ExportAnswer) -> None:
+    where = f"{export.path} on {export.node}, exported by {export.who}"
+    if export.by_hand is None:
+        console().print(f"{export.lines:,} lines are gone from {where}", markup=False)
+    else:
+        console().print(f"to be erased by hand: {where}, may hold such records: {export.by_hand}", markup=False)
+
+
+def _settings(home: str | None, config: Path | None) -> Settings:
     from penstock.settings import from_environment
 
-    directory = Path(from_environment(flags={} if home is None else {"home": home}, file=config).settings.home, "audit")
+    return from_environment(flags={} if home is None else {"home": home}, file=config).settings
+
+
+def _directory(home: str | None, config: Path | None) -> Path:
+    directory = Path(_settings(home, config).home, "audit")
     if not directory.is_dir():
         raise FileNotFoundError(f"{directory}: there is no audit log in this home")
     return directory

@@ -214,7 +214,8 @@ def backup(
     config: Config = None,
     json: Json = False,
 ) -> None:
-    """Copy the state, the bundles and the log of a home, which may be serving, as of one moment.
+    """Copy the state, the bundles and the log of a home, which may be serving, as of one moment. The secret of the log
+    is in it, too: keep the copy as safe as the home.
 
     Example: `penstock backup /backups/penstock-monday`
     """
@@ -225,6 +226,7 @@ def backup(
         print_json({"directory": str(directory)})
         return
     say(f"backed up to {directory}; `penstock restore {directory} --home DIR` makes a home of it")
+    say("`audit.key` is in it, by which keys can be told from the log: keep the copy as safe as the home")
 
 
 def restore(

@@ -5,7 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from penstock.control.changes import Event, Moved, Rolled, Serving, Tried, Weighed, Who
+    from penstock.control.changes import (
+        Erased,
+        Event,
+        Exported,
+        Moved,
+        Retained,
+        Rolled,
+        Serving,
+        Tried,
+        Weighed,
+        Who,
+    )
 
 
 def who_of(who: Who) -> str:
@@ -20,7 +31,18 @@ def reason_of(event: Event) -> str:
 
 def told_of(event: Event) -> str:
     """What happened."""
-    from penstock.control.changes import Moved, Published, Removed, Rolled, Serving, Tried, Weighed
+    from penstock.control.changes import (
+        Erased,
+        Exported,
+        Moved,
+        Published,
+        Removed,
+        Retained,
+        Rolled,
+        Serving,
+        Tried,
+        Weighed,
+    )
     from penstock.control.declared import Configure, differences
 
     match event.change:
@@ -38,6 +60,12 @@ def told_of(event: Event) -> str:
             return _weighed(change)
         case Rolled() as change:
             return _rolled(change)
+        case Exported() as change:
+            return _exported(change)
+        case Erased() as change:
+            return _erased(change)
+        case Retained() as change:
+            return _retained(change)
         case change:
             changed = differences([Configure(event.model, change.before, change.after)])
             return f"configured {', '.join(one.what for one in changed)}"
@@ -84,3 +112,20 @@ def _serving(change: Serving) -> str:
     return (
         f"{change.node} answers {', '.join(f'{alias} by version {number}' for alias, number in change.after.items())}"
     )
+
+
+def _exported(change: Exported) -> str:
+    of = f" ({change.conditions})" if change.conditions else ""
+    return f"exported {change.lines:,} lines{of} to {change.path} on {change.node}"
+
+
+def _erased(change: Erased) -> str:
+    told = f"erased the payloads of {change.records:,} records on {change.node}"
+    told += f"; and from {', '.join(change.exports)}" if change.exports else ""
+    return told + (f"; to be erased by hand from {', '.join(change.by_hand)}" if change.by_hand else "")
+
+
+def _retained(change: Retained) -> str:
+    days = change.first_day if change.first_day == change.last_day else f"{change.first_day} to {change.last_day}"
+    what = f"{change.records:,} records in {change.files} files ({change.size_bytes / 1e6:,.1f} MB) of {days}"
+    return f"removed {what} on {change.node}: {'; '.join(change.rules)}"

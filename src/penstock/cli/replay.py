@@ -81,13 +81,13 @@ def replay(
         by=by,
         is_whole=whole,
         is_identical=expect_identical,
+        decision=None if expect_identical else found.decision,
     )
     task = Task(
         question=question,
         path=str(found.path.absolute()),
         settings=settings,
         moments=moments,
-        decision=found.decision,
         batch_rows=batch_rows,
         again=again,
     )

@@ -80,8 +80,8 @@ class ShadowAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """The version that shadows the version `champion` here. `state`: `running`, `restarting` (`why`, after so many
     `deaths`) or `stopped` (no controller runs).
 
-    `pairs`, `errors` and `unscorable` are rows, of which `disagreement` is a share (None: no labels yet); `crashed` calls
-    over which its process died; `skipped` records that it passed unread, being too far behind. All are as of `at`.
+    `pairs`, `errors` and `unscorable` are rows, of which `disagreement` is a share (None: no labels yet); `crashed`
+    calls over which its process died; `skipped` records that it passed unread, being too far behind. All are as of `at`.
     """
 
     version: int
@@ -186,11 +186,27 @@ class SealAnswer(msgspec.Struct, frozen=True, kw_only=True):
     problems: list[str] = []
 
 
+class ExportAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """A registered export that held erased records: `lines` of it are gone; or `by_hand` says why a person has to see
+    to it, who finds it at `path` on the machine `node`, if at all.
+    """
+
+    path: str
+    node: str
+    at: datetime
+    who: str
+    lines: int = 0
+    by_hand: str | None = None
+
+
 class EraseAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """Of how many records the payload was erased; `busy` segments hold more, and are being written: ask again later."""
+    """Of how many records the payload was erased; `busy` segments hold more, and are being written: ask again later.
+    `exports` are those that held such records, or may yet.
+    """
 
     records: int
     busy: list[str] = []
+    exports: list[ExportAnswer] = []
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):

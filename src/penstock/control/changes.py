@@ -157,7 +157,60 @@ class Rolled(msgspec.Struct, frozen=True, kw_only=True, tag="rolled", omit_defau
     node: str = ""
 
 
-Change: TypeAlias = Published | Moved | Removed | Configured | Weighed | Tried | Serving | Rolled
+class Exported(msgspec.Struct, frozen=True, kw_only=True, tag="exported", omit_defaults=True):
+    """Records of the log were written to a file: `path` on the machine `node`, with this SHA-256 then.
+
+    `conditions` say in words which records, without keys and values, for no event is ever erased; those of `since` up
+    to `until`, None: all up to then.
+    """
+
+    node: str
+    path: str
+    lines: int
+    sha256: str
+    conditions: str = ""
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+class Erased(msgspec.Struct, frozen=True, kw_only=True, tag="erased", omit_defaults=True):
+    """The payloads of `records` of these `models` were taken out of the log of the machine `node`; none are named where
+    the calls are not in it any more.
+
+    `exports` are the registered files out of which they were taken, too, `by_hand` those that may hold them yet.
+    """
+
+    node: str
+    records: int
+    models: tuple[str, ...] = ()
+    exports: tuple[str, ...] = ()
+    by_hand: tuple[str, ...] = ()
+
+
+class Retained(msgspec.Struct, frozen=True, kw_only=True, tag="retained", omit_defaults=True):
+    """Sealed records of the machine `node` are gone by `rules`: so many files and records, of these days (UTC).
+
+    `upto` is the last time at which the index of the log says that one of them went.
+    """
+
+    node: str
+    files: int
+    records: int
+    size_bytes: int
+    first_day: str
+    last_day: str
+    rules: tuple[str, ...]
+    upto: datetime
+
+
+LogChange: TypeAlias = Exported | Erased | Retained
+"""What happens to the log: it changes nothing of what ought to be served. A model's, or with an empty name of several
+or of none.
+"""
+
+Change: TypeAlias = (
+    Published | Moved | Removed | Configured | Weighed | Tried | Serving | Rolled | Exported | Erased | Retained
+)
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
@@ -172,5 +225,15 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def kind(self) -> str:
-        """The change's name: `published`, `moved`, `removed`, `configured`, `weighed`, `tried`, `serving`, `rolled`."""
+        """The change's name: `published`, `moved`, `removed`, `configured`, `weighed`, `tried`, `serving`, `rolled`,
+        `exported`, `erased` or `retained`.
+        """
         return str(type(self.change).__struct_config__.tag)
+
+    def concerns(self, model: str) -> bool:
+        """Whether it belongs to the history of `model`: its own, or of the log of all models or of this one as well."""
+        if self.model:
+            return self.model == model
+        if isinstance(self.change, Erased):
+            return not self.change.models or model in self.change.models
+        return isinstance(self.change, Exported)

@@ -18,7 +18,7 @@ import msgspec
 from penstock.assignment import Experiment
 from penstock.control import decisions, rollout_decisions
 from penstock.control.aliases import alias_of
-from penstock.control.changes import Change, Event, ModelConfig, Published, Serving, Tried, Who
+from penstock.control.changes import Change, Event, LogChange, ModelConfig, Published, Serving, Tried, Who
 from penstock.control.state import EMPTY, ModelState, State, VersionState, folded
 from penstock.control.store import EventStore, RevisionTaken
 from penstock.errors import Conflict, MoveRefused, StateUnavailable, Unknown
@@ -221,6 +221,10 @@ class Control:
     def roll(self, name: str, by: By, decide: Callable[[State], Sequence[Change]]) -> list[Event]:
         """Append what `decide` makes of a rollout of the model; see `rollout_decisions.py`, whose errors it raises."""
         return self._commit(name, by, decide)
+
+    def note_log(self, name: str, change: LogChange, by: By) -> list[Event]:
+        """Add what happened to the log, of the model `name` or of several (empty). Raises StateUnavailable."""
+        return self._commit(name, msgspec.structs.replace(by, if_revision=None), lambda state: [change])
 
     def _archive(self, name: str, number: int | None, by: By) -> list[Event]:
         if number is None:

@@ -17,7 +17,7 @@ _Key = tuple[str | None, str]  # the machine (None: what is wanted) and the alia
 
 def history_of(model: str, events: Iterable[Event], at: datetime | None = None) -> HistoryAnswer:
     """The history of `model` among `events`, which are in order; with `at`, what held at that moment."""
-    own = [event for event in events if event.model == model]
+    own = [event for event in events if event.concerns(model)]
     spans = list(spans_of(own))
     held = [span for span in spans if at is not None and holds(span, at)]
     serving: dict[str, dict[str, int]] = {}

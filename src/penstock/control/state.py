@@ -13,6 +13,7 @@ from penstock.assignment import Experiment
 from penstock.control.changes import (
     Configured,
     Event,
+    LogChange,
     ModelConfig,
     Moved,
     Published,
@@ -140,6 +141,8 @@ def after(state: State, event: Event) -> State:
     """`state` after one event. Raises ValueError unless it is the next one, and of a version that there is."""
     if event.revision != state.revision + 1:
         raise ValueError(f"Expected event {state.revision + 1}, got {event.revision}: one is missing or twice")
+    if isinstance(event.change, LogChange):
+        return State(state.models, event.revision, event.at)
     model = state.models.get(event.model, ModelState(event.model))
     try:
         changed = _FOLDS[type(event.change)](model, event, event.change)

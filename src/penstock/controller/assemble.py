@@ -6,6 +6,7 @@ import contextlib
 import socket
 from collections.abc import Callable, Iterator
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -18,8 +19,10 @@ from penstock.control.gate import LoadGate
 from penstock.control.repository import Repository
 from penstock.control.sql_store import SqlStore
 from penstock.controller.convergence import Convergence, Node
+from penstock.controller.erasing import Erasing
 from penstock.controller.experiments import Experiments
 from penstock.controller.local import LocalOperations
+from penstock.controller.retained import tell_retained
 from penstock.controller.rollouts import Rollouts
 from penstock.controller.sealing import Sealing
 from penstock.controller.shadows import Shadows
@@ -50,16 +53,20 @@ class Plane(msgspec.Struct, frozen=True):
 
 @contextlib.contextmanager
 def control_plane(
-    settings: Settings, *, tell: Callable[[int], bool] | None = None, serves_since: datetime | None = None
+    settings: Settings,
+    *,
+    tell: Callable[[int], bool] | None = None,
+    turn: Callable[[], bool] = lambda: False,
+    serves_since: datetime | None = None,
 ) -> Iterator[Plane]:
     """Everything, closed at the end. `tell` passes the revision of each `routing.json` that is written to the server,
-    which runs since `serves_since`; None where none runs.
+    which runs since `serves_since`; None where none runs. `turn` has its workers begin new segments of the log.
 
     Connects to nothing before the first command. Raises SettingsError and MissingExtra.
     """
     home = Path(settings.home)
     node = Node(
-        name=settings.control.node or socket.gethostname(),
+        name=node_of(settings),
         home=home,
         serves_since=serves_since,
         default_model=settings.server.default_model,
@@ -76,8 +83,10 @@ def control_plane(
             shelf.on_change = convergence.wake
         models = settings.models
         rule = KeepRule(last=models.keep_last, days=models.keep_days, loaded=models.kept)
-        sealing = Sealing(home, settings.audit, Readers(home / "audit").has_passed)
-        upkeep = Upkeep(control, store, repository, home=home, rule=rule, sealing=sealing)
+        on_gone = partial(tell_retained, control, node.name)
+        sealing = Sealing(home, settings.audit, Readers(home / "audit").has_passed, on_gone)
+        erasing = Erasing(home, control, sealing, node=node.name, turn=turn)
+        upkeep = Upkeep(control, store, repository, home=home, rule=rule, sealing=sealing, erasing=erasing)
         rollouts = Rollouts(control, convergence, StagesHere(home, repository, settings), home=home, node=node.name)
         experiments = Experiments(control, convergence, home=home, node=node.name)
         shadows = Shadows(settings, control.state, shelf.where)
@@ -92,6 +101,11 @@ def control_plane(
             experiment=experiments.answer,
         )
         yield Plane(control, convergence, operations, store, repository, sealing, rollouts, experiments, shadows)
+
+
+def node_of(settings: Settings) -> str:
+    """What this machine is called in the history."""
+    return settings.control.node or socket.gethostname()
 
 
 def misfit_of(name: str, options: ModelOptions, outputs: OutputSpec) -> str | None:

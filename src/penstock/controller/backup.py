@@ -2,7 +2,8 @@
 
 `backup.json` lists what is in it, with digests: `state.db` (the events, as a SQLite file wherever the state is kept),
 `bundles/SEAL` (of each version that is there), `audit/` (of a segment that is being written, the whole writes),
-`routing.json`, `watched.json`. Settings and secrets are not.
+`audit.key` (without which neither keys could be looked up nor erasures be proven), `routing.json`, `watched.json`.
+Settings and their secrets are not.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from typing import Final
 import msgspec
 
 from penstock.audit.chain import verify
+from penstock.audit.erase import ERASURES_FILE
+from penstock.audit.pseudonyms import KEY_FILE
 from penstock.audit.sealed import PARQUET, SEALED
 from penstock.audit.segment import SUFFIX
 from penstock.control.database import STATE_FILE
@@ -65,6 +68,8 @@ def back_up(directory: Path, home: Path, store: EventStore, repository: Reposito
             for name in (ROUTING_FILE, WATCHED_FILE):  # before the state, which then knows every version that they name
                 with contextlib.suppress(FileNotFoundError):
                     shutil.copyfile(home / name, draft / name)
+            with contextlib.suppress(FileNotFoundError):
+                _copy(home / KEY_FILE, draft / KEY_FILE)
             state = _state_and_bundles(draft, store, repository)
             _segments(home / AUDIT, draft / AUDIT)
             listed = _listed(draft, state.revision)
@@ -127,20 +132,21 @@ def _state_and_bundles(draft: Path, store: EventStore, repository: Repository) -
 
 def _segments(source: Path, target: Path) -> None:
     """Copy what is sealed, and all segments, each cut after its last whole write; one that is broken is evidence."""
-    for path in sorted(source.glob(f"{SEALED}/**/*")):  # what a crash of sealing left is left out
-        if path.suffix in (PARQUET, ".json"):
-            copy = target / path.relative_to(source)
-            copy.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            shutil.copyfile(path, copy)
-            copy.chmod(0o600)
+    for path in sorted((*source.glob(f"{SEALED}/**/*"), *source.glob(ERASURES_FILE))):
+        if path.suffix in (PARQUET, ".json", ".jsonl"):  # what a crash of sealing left is left out
+            _copy(path, target / path.relative_to(source))
     for path in sorted(source.glob(f"worker-*/*{SUFFIX}")):
         copy = target / path.parent.name / path.name
-        copy.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        shutil.copyfile(path, copy)
-        copy.chmod(0o600)
+        _copy(path, copy)
         report = verify(copy)
         if report.broken is None and report.torn_bytes:
             os.truncate(copy, report.good_bytes)
+
+
+def _copy(path: Path, copy: Path) -> None:
+    copy.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    shutil.copyfile(path, copy)
+    copy.chmod(0o600)
 
 
 def _listed(draft: Path, revision: int) -> BackedUp:

@@ -41,7 +41,7 @@ def cloud_event(event: Event) -> tuple[bytes, dict[str, str]]:
     told = CloudEvent(
         id=identity,
         type=f"dev.penstock.model.{event.kind}",
-        subject=f"models/{event.model}",
+        subject=f"models/{event.model}" if event.model else "audit",
         time=event.at,
         data=event,
     )

@@ -147,8 +147,10 @@ class LocalOperations:
 
     def history(self, model: str, at: datetime | None = None) -> HistoryAnswer:
         """What happened to a model, and with `at` what it was then."""
-        self._control.state().model(model)
-        return history_of(model, self._control.events(), at)
+        events = self._control.events()
+        if not any(event.model == model for event in events):  # a log may be of models that were never published
+            self._control.state().model(model)
+        return history_of(model, events, at)
 
     def apply(self, declared: str, by: By, *, is_dry: bool = False) -> ApplyAnswer:
         """Make the state what the YAML text `declared` says, or with `is_dry` only say what would change."""
@@ -182,7 +184,7 @@ class LocalOperations:
 
     def erase(self, wanted: Wanted, by: By) -> EraseAnswer:
         """Take payloads of records out of the log for good, by request id or by key; the chain still proves itself."""
-        return self._upkeep.erase(wanted)
+        return self._upkeep.erase(wanted, by)
 
     def back_up(self, directory: Path) -> None:
         """Write a copy of the state, the bundles and the log to a new directory."""

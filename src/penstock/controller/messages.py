@@ -25,6 +25,10 @@ PLAIN_TEXT: Final = r"^[^\x00-\x08\x0b-\x1f\x7f-\x9f]*$"
 """No control characters but tab and line feed: reasons are shown on terminals, and PostgreSQL takes no NUL."""
 
 Reason = Annotated[str, Meta(max_length=MAX_REASON_CHARS, pattern=PLAIN_TEXT, description="Why; kept in the history.")]
+ErasingReason = Annotated[
+    str,
+    Meta(min_length=1, max_length=MAX_REASON_CHARS, pattern=PLAIN_TEXT, description="Why; kept in the history."),
+]
 Revision = Annotated[
     int, Meta(ge=0, le=2**53, description="The model's revision that was read before: 409 if it has changed since.")
 ]
@@ -72,8 +76,9 @@ class GarbageBody(Why, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class EraseBody(Why, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The records to erase: by their request ids, or by the keys of their entities, in clear."""
+    """The records to erase: by their request ids, or by the keys of their entities, in clear. It needs a reason."""
 
+    reason: ErasingReason
     request_ids: Annotated[list[Annotated[str, Meta(max_length=200)]], Meta(max_length=1000)] = []
     keys: Annotated[list[Annotated[str, Meta(max_length=1000)]], Meta(max_length=1000)] = []
 

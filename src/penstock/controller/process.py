@@ -35,7 +35,7 @@ from penstock.errors import PenstockError
 from penstock.logs import set_up_logs
 from penstock.settings import Settings
 from penstock.workers import channel
-from penstock.workers.channel import Apply, Beat, Failed, Govern, Governs, Leave, Standing
+from penstock.workers.channel import Apply, Beat, EndSegment, Failed, Govern, Governs, Leave, Standing
 
 _LOG = logging.getLogger("penstock")
 _LOCK_S: Final = 10.0
@@ -107,7 +107,9 @@ def govern(end: socket.socket, told: Govern) -> None:
                 f"another server or command holds {home / LOCK_FILE}: a home has one server; end the other one, or "
                 "give this one a home of its own"
             )
-        plane = stack.enter_context(control_plane(settings, tell=_telling(end), serves_since=told.began_at))
+        plane = stack.enter_context(
+            control_plane(settings, tell=_telling(end), turn=_turning(end), serves_since=told.began_at)
+        )
         listener = stack.enter_context(listen(settings.control))
         url = url_of(listener)
         write_address(home, Address(url, os.getpid(), os.getppid()))
@@ -129,6 +131,10 @@ def govern(end: socket.socket, told: Govern) -> None:
 
 def _telling(end: socket.socket) -> Callable[[int], bool]:
     return lambda revision: channel.send(end, Apply(revision))
+
+
+def _turning(end: socket.socket) -> Callable[[], bool]:
+    return lambda: channel.send(end, EndSegment())
 
 
 def _started(work: Callable[[], None]) -> threading.Thread:

@@ -162,7 +162,8 @@ class RemoteOperations:
 
     def erase(self, wanted: Wanted, by: By) -> EraseAnswer:
         """Take payloads of records out of the log for good, by request id or by key; the chain still proves itself."""
-        body = EraseBody(request_ids=sorted(wanted.request_ids), keys=sorted(wanted.keys), **_why(by))
+        why = {**_why(by), "reason": by.reason or ""}
+        body = EraseBody(request_ids=sorted(wanted.request_ids), keys=sorted(wanted.keys), **why)
         return self._change("POST", "/v1/audit/erase", EraseAnswer, **_json(by, body))
 
     def back_up(self, directory: Path) -> None:

@@ -26,7 +26,6 @@ from penstock.audit.sealed import SEALED
 from penstock.errors import JobFailed, PenstockError
 from penstock.jobs.replay import Progress, Question, Replay, Report, alone
 from penstock.loading import load_model
-from penstock.routing import Decision
 from penstock.settings import Settings, environment_for_child
 
 _NICE: Final = 10
@@ -40,7 +39,6 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     path: str
     settings: Settings
     moments: tuple[datetime | None, datetime | None] = (None, None)
-    decision: Decision | None = None
     batch_rows: int
     again: bool = False
 
@@ -123,7 +121,6 @@ def replay(task: Task, tell: Callable[[Told], None]) -> Report:
             task.question,
             model,
             moments=task.moments,
-            decision=task.decision,
             sealed_lines=sealed_lines_of(home),
             batch_rows=task.batch_rows,
             again=task.again,

@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from penstock.audit.pseudonyms import KEY_FILE
 from penstock.control.database import STATE_FILE
 from penstock.control.repository import COPIES, Repository
 from penstock.control.sql_store import SqlStore
@@ -51,8 +52,9 @@ def _restore(directory: Path, settings: Settings, scratch: Path) -> None:
         repository.add(bundle)
     if (directory / AUDIT).is_dir():
         shutil.copytree(directory / AUDIT, home / AUDIT)
-    if (directory / WATCHED_FILE).is_file():
-        shutil.copyfile(directory / WATCHED_FILE, home / WATCHED_FILE)
+    for name in (KEY_FILE, WATCHED_FILE):
+        if (directory / name).is_file():
+            shutil.copy(directory / name, home / name)
     if settings.state.url is None:
         shutil.copyfile(directory / STATE_FILE, home / STATE_FILE)
     else:

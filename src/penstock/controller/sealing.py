@@ -12,12 +12,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from penstock.audit.erase import Wanted, erase
 from penstock.audit.extra import require_audit
-from penstock.audit.pseudonyms import open_pseudonyms
-from penstock.audit.retention import Retention, retain
-from penstock.audit.sealed import SEALED
-from penstock.control.answers import EraseAnswer, RemovedFile, SealAnswer
+from penstock.audit.retention import Bounds, Due, Retention, retain
+from penstock.audit.sealed import SealedFile, read_index
+from penstock.control.answers import RemovedFile, SealAnswer
 from penstock.errors import ControlError, MissingExtra, PenstockError
 from penstock.settings import AuditSettings
 
@@ -28,22 +26,28 @@ _LOG = logging.getLogger("penstock")
 _EVERY_S: Final = 30.0
 _QUIET_S: Final = 60.0
 _NICE: Final = 10
-_ERASE: Final = ("penstock.audit.erase_sealed", "erase_sealed")
 _SEALER: Final = ("penstock.audit.seal", "Sealer")  # with pyarrow, which only sealing itself loads
 
 
 class Sealing:
     """Sealing and retention of one home by the process that holds its lock. Thread-safe: one pass at a time.
 
-    `is_passed` says of a segment whether its readers have done with it.
+    `is_passed` says of a segment whether its readers have done with it. `on_gone` gets the files of the index once some
+    are gone of which the history may not say so yet.
     """
 
     def __init__(
-        self, home: Path, settings: AuditSettings, is_passed: Callable[[str], bool] = lambda segment: True
+        self,
+        home: Path,
+        settings: AuditSettings,
+        is_passed: Callable[[str], bool] = lambda segment: True,
+        on_gone: Callable[[list[SealedFile]], object] = lambda files: None,
     ) -> None:
         self._directory = home / "audit"
         self._settings = settings
         self._is_passed = is_passed
+        self._on_gone = on_gone
+        self._is_untold = True
         self._lock = threading.Lock()
         self._ending = threading.Event()
         self._told: set[str] = set()
@@ -54,17 +58,11 @@ class Sealing:
         Raises MissingExtra, SegmentError, and ControlError where files cannot be written.
         """
         require_audit("sealing the audit log")
-        module, attribute = _SEALER
-        sealer: type[Sealer] = getattr(importlib.import_module(module), attribute)
-        rule = Retention(
-            days=self._settings.retention_days,
-            max_bytes=self._settings.retention_bytes,
-            hold=frozenset(self._settings.hold),
-        )
         with self._lock:
             try:
-                sealed = sealer(self._directory, is_passed=self._is_passed).seal(quiet_s=quiet_s)
-                removed = retain(self._directory, rule)
+                sealed = self._sealer().seal(quiet_s=quiet_s)
+                removed = retain(self._directory, rule_of(self._settings))
+                self._tell_retained(removed)
             except OSError as error:
                 raise ControlError(
                     f"the log cannot be sealed: {error.strerror or error}. Make room, or mend the rights"
@@ -78,25 +76,10 @@ class Sealing:
             problems=sealed.problems,
         )
 
-    def erase(self, wanted: Wanted) -> EraseAnswer:
-        """Take the payloads of the records that `wanted` takes out of all segments that are written no more, and out of
-        all sealed files. Raises MissingExtra, SegmentError and ControlError.
-        """
-        if not self._directory.is_dir():
-            return EraseAnswer(records=0)
-        with self._lock:
-            try:
-                pseudonyms = open_pseudonyms(self._directory.parent)
-                done = erase(self._directory, wanted, pseudonyms)
-                sealed = 0
-                if (self._directory / SEALED).is_dir():
-                    require_audit("erasing what is sealed")
-                    module, attribute = _ERASE
-                    sealed = getattr(importlib.import_module(module), attribute)(self._directory, wanted, pseudonyms)
-            except OSError as error:
-                raise ControlError(f"the records cannot be erased: {error.strerror or error}; ask again") from error
-        busy = [f"{path.parent.name}/{path.name}" for path in done.busy]
-        return EraseAnswer(records=done.records + sealed, busy=busy)
+    def tidy(self) -> None:
+        """Take away what a crash left of sealed files, while `paused`. Raises MissingExtra, SegmentError, OSError."""
+        require_audit("erasing what is sealed")
+        self._sealer().tidy()
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
@@ -124,6 +107,23 @@ class Sealing:
         """Begin no other pass."""
         self._ending.set()
 
+    def _sealer(self) -> Sealer:
+        module, attribute = _SEALER
+        sealer: type[Sealer] = getattr(importlib.import_module(module), attribute)
+        return sealer(self._directory, is_passed=self._is_passed)
+
+    def _tell_retained(self, removed: list[Due]) -> None:
+        """Have the history say what is gone; at first also what a process removed that had no time to tell."""
+        if not (removed or self._is_untold):
+            return
+        self._is_untold = True
+        try:
+            self._on_gone([file for entry in read_index(self._directory) for file in entry.files])
+        except ControlError as error:
+            self._tell_once(logging.WARNING, f"the history does not say yet what retention removed: {error}")
+            return
+        self._is_untold = False
+
     def _tell(self, answer: SealAnswer) -> None:
         if answer.segments:
             _LOG.info("audit: sealed %d records of %d segments", answer.records, answer.segments)
@@ -136,3 +136,16 @@ class Sealing:
         if what not in self._told:
             self._told.add(what)
             _LOG.log(level, "audit: %s", what)
+
+
+def rule_of(settings: AuditSettings) -> Retention:
+    """What the settings say of how long sealed records are kept."""
+    everyone = Bounds(days=settings.retention_days, max_bytes=settings.retention_bytes)
+    models = {
+        name: Bounds(
+            days=everyone.days if own.days is None else own.days,
+            max_bytes=everyone.max_bytes if own.bytes is None else own.bytes,
+        )
+        for name, own in settings.retention.items()
+    }
+    return Retention(bounds=everyone, models=models, hold=frozenset(settings.hold))

@@ -86,6 +86,7 @@ class StagesHere:
             version=rollout.version,
             digest=rollout.digest,
             since=f"{options.days:g} days before {rollout.id}",
+            decision=model.config.options.decision,
             most_pairs=options.rows,
         )
         task = Task(
@@ -93,7 +94,6 @@ class StagesHere:
             path=str(self._repository.local(model.versions[rollout.version].published.seal).absolute()),
             settings=self._settings,
             moments=(since, rollout.started),
-            decision=model.config.options.decision,
             batch_rows=BATCH_ROWS,
         )
         result = replayed(task, lambda told: None).result

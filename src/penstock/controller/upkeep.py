@@ -14,8 +14,9 @@ from penstock.control.garbage import KeepRule, removable, seals_of
 from penstock.control.repository import Repository
 from penstock.control.store import EventStore
 from penstock.controller.backup import back_up
+from penstock.controller.erasing import Erasing
 from penstock.controller.sealing import Sealing
-from penstock.errors import InUse, Unknown
+from penstock.errors import ControlError, InUse, Unknown
 from penstock.routing import read_wanted
 
 
@@ -31,6 +32,7 @@ class Upkeep:
         home: Path,
         rule: KeepRule,
         sealing: Sealing,
+        erasing: Erasing,
     ) -> None:
         self._control = control
         self._store = store
@@ -38,6 +40,7 @@ class Upkeep:
         self._home = home
         self._rule = rule
         self._sealing = sealing
+        self._erasing = erasing
 
     def collect(self, by: By, *, is_dry: bool = False) -> GarbageAnswer:
         """Remove versions by rule, then the files that no version needs; with `is_dry` only name them.
@@ -65,9 +68,11 @@ class Upkeep:
         """Seal the log now, and remove what retention lets go. Raises MissingExtra, SegmentError and ControlError."""
         return self._sealing.seal()
 
-    def erase(self, wanted: Wanted) -> EraseAnswer:
-        """Erase payloads from the log. Raises MissingExtra, SegmentError and ControlError."""
-        return self._sealing.erase(wanted)
+    def erase(self, wanted: Wanted, by: By) -> EraseAnswer:
+        """Erase payloads from the log and from exports. Raises MissingExtra, SegmentError and ControlError."""
+        if not (by.reason or "").strip():
+            raise ControlError("say why: erasing needs a reason, which stands in the history for good")
+        return self._erasing.erase(wanted, by)
 
     def back_up(self, directory: Path) -> None:
         """Write a copy of the home to a new directory; see `backup.py`."""

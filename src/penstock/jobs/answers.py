@@ -11,7 +11,7 @@ import numpy as np
 from msgspec.structs import astuple
 
 from penstock.bundle.outputs import Outputs, OutputSpec, class_key
-from penstock.errors import ModelFailed, OutputRefused
+from penstock.errors import OutputRefused
 from penstock.routing import Decision
 
 ABSTAINS: Final = "(abstains)"

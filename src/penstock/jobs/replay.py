@@ -41,8 +41,8 @@ _TIMED_FIRST: Final = 10  # runs a batch, in as many batches; one in the others
 class Question(msgspec.Struct, frozen=True, kw_only=True):
     """What is asked: the answers of `model`, by the version with this `digest` (its number is `version`, 0 of a bundle
     that is not published). `since` and `until` are as they were given ("7d"): a replay that goes on is still the same
-    question a minute later. `most_pairs`: it ends after the batch with which there are as many. The rest as in
-    `Scoring`.
+    question a minute later. `decision` is by what the candidate's labels are decided; of an identical replay it is what
+    each record says. `most_pairs`: it ends after the batch with which there are as many. The rest as in `Scoring`.
     """
 
     model: str
@@ -54,6 +54,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     by: str | None = None
     is_whole: bool = False
     is_identical: bool = False
+    decision: Decision | None = None
     most_pairs: int | None = None
 
     @property
@@ -129,8 +130,7 @@ def alone(home: Path, question: Question) -> Iterator[None]:
 class Replay:
     """One replay, on one thread. Not thread-safe.
 
-    `moments` are `since` and `until` of the question, for a new one. `decision` is by what the candidate's labels are
-    decided; of an identical replay they are by what each record says. `again`: what an interrupted one has done is
+    `moments` are `since` and `until` of the question, for a new one. `again`: what an interrupted one has done is
     forgotten. Raises SegmentError for a state that cannot be read.
     """
 
@@ -141,7 +141,6 @@ class Replay:
         model: Model,
         *,
         moments: tuple[datetime | None, datetime | None] = (None, None),
-        decision: Decision | None = None,
         sealed_lines: SealedLines | None = None,
         batch_rows: int = BATCH_ROWS,
         again: bool = False,
@@ -158,7 +157,7 @@ class Replay:
         self._scoring = Scoring(
             model,
             self.asked,
-            decision="recorded" if question.is_identical else decision,
+            decision="recorded" if question.is_identical else question.decision,
             is_whole=question.is_whole,
             by=question.by,
             where=question.where,

@@ -33,8 +33,7 @@ class ShadowLog:
     ) -> None:
         self._run = Run(audit, worker=SHADOW_WORKER, segment_bytes=segment_bytes, segment_s=segment_s, clock=clock)
         self._salts = Salts()
-        self._lines = Lines(self._salts)
-        self._next = self._first = 1
+        self._lines = Lines(self._salts, 1)
 
     def open(self) -> None:
         """Begin a segment."""
@@ -42,23 +41,22 @@ class ShadowLog:
 
     def append(self, record: Record) -> None:
         """Have `record` written by the next flush."""
-        self._lines.add(record, self._next)
-        self._next += 1
+        self._lines.add(record)
 
     def flush(self) -> None:
         """Write what was appended, and end a segment that is old."""
-        if self._next == self._first:
+        lines = self._lines
+        if lines.next == lines.first:
             self._run.turn()
             return
-        tick = Tick(self._lines.written, self._lines.covered, self._first, self._next - 1, [], 0.0)
-        error = self._run.write(tick)
+        error = self._run.write(Tick(lines.written, lines.covered, lines.first, lines.next - 1, [], 0.0))
         if error is not None:
             raise error
-        self._first, self._lines = self._next, Lines(self._salts)
+        self._lines = Lines(self._salts, lines.next)
 
     def close(self) -> None:
         """Give the segment back."""
-        self._run.close(self._next - 1)
+        self._run.close(self._lines.next - 1)
 
 
 class Written:

@@ -7,7 +7,7 @@ import numpy as np
 
 from penstock.bundle.bundle import Bundle
 from penstock.bundle.outputs import Outputs, OutputSpec
-from penstock.errors import ModelFailed, OutputRefused
+from penstock.errors import OutputRefused
 from penstock.schema import Check, Schema
 from penstock.schema.prediction import Prediction
 

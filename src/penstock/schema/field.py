@@ -38,8 +38,8 @@ class Field(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbi
       `map` (becomes `unknown_as`).
     - `coerce`: with True an int also takes 3.0 and 1e2. With "lenient" any JSON scalar is read as the type (numbers
       from texts, fractions cut off for an int, texts from numbers), and null and what cannot be read become `default`.
-    - `pii`: a class of personal data ("email"); such values never reach the log or an error body in clear; in
-      golden rows they are exchanged between the rows.
+    - `pii`: a class of personal data ("email"); such values never reach the log or an error body in clear, nor
+      what a bundle says of its sample; golden rows have stand-ins.
     - `dtype`: the dtype of the column in the training frame; native models get it back.
     - `null_as`: what the training frame held for a missing value: NaN, None, pandas' NA, or `null_value`.
 

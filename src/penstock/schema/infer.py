@@ -16,7 +16,7 @@ import pandas as pd
 
 from penstock.errors import SchemaError
 from penstock.schema.field import Field, FieldType, Scalar, Schema
-from penstock.schema.remarks import Note, remarks
+from penstock.schema.remarks import Note, are_addresses, remarks
 from penstock.schema.soundness import LARGEST_INT
 
 MOST_CATEGORIES: Final = 50
@@ -36,7 +36,8 @@ def infer(frame: pd.DataFrame) -> Inferred:
     """The schema of the rows in `frame`, one field per column, in order.
 
     A column of texts is a category when it has at most 50 distinct values and each occurs twice on average, else a
-    string. A field is nullable when the sample has missing values in it. No range is invented.
+    string; so are e-mail addresses, of which no schema should have a list. A field is nullable when the sample has
+    missing values in it. No range is invented.
 
     Raises SchemaError for a column whose name is no text, that has no values, or whose values are of mixed or unknown
     types; the message names the column and the mend.
@@ -139,7 +140,8 @@ class _Column:
 
     def _type_of_texts(self) -> tuple[FieldType, tuple[Scalar, ...] | None]:
         values = sorted(set(self._present.tolist()))
-        if len(values) <= MOST_CATEGORIES and LEAST_REPEATS * len(values) <= len(self._present):
+        is_short = len(values) <= MOST_CATEGORIES and LEAST_REPEATS * len(values) <= len(self._present)
+        if is_short and not are_addresses(values):
             return "category", tuple(values)
         return "string", None
 

@@ -53,10 +53,10 @@ class Note(msgspec.Struct, frozen=True):
 def remarks(field: Field, values: np.ndarray) -> Iterator[Note]:
     """Notes on `field`, whose values in the sample, missing ones left out, are `values` (float64, or object of str)."""
     distinct, counts = np.unique(values, return_counts=True)
+    pii = _personal_class(field.name, distinct)
     if len(distinct) == 1:
-        yield Note(
-            field.name, "constant", f"one value in all rows ({distinct[0]!s:.40}): the model learns nothing from it"
-        )
+        shown = "" if pii else f" ({distinct[0]!s:.40})"
+        yield Note(field.name, "constant", f"one value in all rows{shown}: the model learns nothing from it")
     elif field.type in {"int", "string"} and len(values) >= LEAST_ID_ROWS and len(distinct) >= ID_SHARE * len(values):
         yield Note(
             field.name, "id", f"{len(distinct)} distinct values in {len(values)} rows: an id? then drop the column"
@@ -66,7 +66,7 @@ def remarks(field: Field, values: np.ndarray) -> Iterator[Note]:
     elif field.type in {"string", "category"}:
         yield from _about_texts(field, distinct.tolist(), counts)
     # What has few values that repeat says nothing of a person, even if it is called PhoneService.
-    if field.type not in {"bool", "category"} and (pii := _personal_class(field.name, distinct)):
+    if pii and field.type not in {"bool", "category"}:
         yield Note(field.name, "personal", f"looks like personal data: set `pii: {pii}`, and it is masked in records")
 
 
@@ -120,4 +120,9 @@ def _personal_class(name: str, distinct: np.ndarray) -> str | None:
         if sign in name:
             return found
     texts = [value for value in distinct[:_LOOKED_AT].tolist() if isinstance(value, str)]
-    return "email" if texts and sum(_EMAIL.fullmatch(text) is not None for text in texts) * 2 > len(texts) else None
+    return "email" if are_addresses(texts) else None
+
+
+def are_addresses(texts: Sequence[str]) -> bool:
+    """Whether more than half of the texts look like e-mail addresses."""
+    return sum(_EMAIL.fullmatch(text) is not None for text in texts) * 2 > len(texts)

@@ -10,7 +10,7 @@ import msgspec
 from penstock.errors import SchemaViolation, Violation
 from penstock.schema.columns import MISSING_TEXT
 from penstock.schema.rule import RESERVED, Rule
-from penstock.schema.wording import counted, json_type, known_fields, shown, step_to
+from penstock.schema.wording import UNDECLARED, counted, json_type, known_fields, shown, step_to
 
 Form: TypeAlias = Literal["rows", "lists", "table", "row", "list"]
 """How rows are written: `[{field: value}]`, `[[value, …]]` in the schema's order, `{field: [value, …]}`, or one row."""
@@ -19,14 +19,15 @@ MOST_KEPT: Final = 100
 
 
 class Findings(msgspec.Struct, frozen=True):
-    """What a walk found: at most 100 `violations`, of `total`."""
+    """What a walk found: at most 100 `violations`, of `total`; `unnamed` as in `SchemaViolation`."""
 
     violations: list[Violation]
     total: int
+    unnamed: dict[str, str]
 
     def error(self) -> SchemaViolation:
         """The failure that carries them."""
-        return SchemaViolation(self.violations, self.total)
+        return SchemaViolation(self.violations, self.total, self.unnamed)
 
 
 class Walk:
@@ -37,6 +38,7 @@ class Walk:
         self._by_name = {rule.field.name: rule for rule in rules}
         self._ignores_extra = ignores_extra
         self._kept: list[Violation] = []
+        self._unnamed: dict[str, str] = {}
         self._total = 0
 
     def findings(self, objects: object, path: str, form: Form) -> Findings:
@@ -53,7 +55,7 @@ class Walk:
                 visit(row, f"{path}[{position}]")
         else:
             self._add(path, "an array of rows", json_type(objects))
-        return Findings(self._kept, self._total)
+        return Findings(self._kept, self._total, self._unnamed)
 
     def _add(self, path: str, expected: str, got: str) -> None:
         self._total += 1
@@ -79,7 +81,9 @@ class Walk:
                 if len(self._kept) == MOST_KEPT:
                     self._total += 1
                     continue
-                self._add(path + step_to(str(name)), known_fields(str(name), tuple(self._by_name)), json_type(value))
+                here = path + step_to(str(name))
+                self._unnamed[here] = f"{path}.{UNDECLARED}"
+                self._add(here, known_fields(str(name), tuple(self._by_name)), json_type(value))
 
     def _list(self, row: object, path: str) -> None:
         if not isinstance(row, list | tuple):

@@ -11,6 +11,9 @@ from typing import Final
 from penstock.schema.field import Field
 
 LONGEST_SHOWN: Final = 80
+UNDECLARED: Final = "<undeclared>"
+"""Stands in a recorded path for a name that is not the schema's."""
+
 _MOST_SHOWN: Final = 6
 _PLAIN_NAME: Final = re.compile(r"[^\W\d]\w*")
 

@@ -70,7 +70,7 @@ class Statement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 class Taken(msgspec.Struct, frozen=True):
     """The answer: how many statements were taken, and of how many the actual is a text that no served model knows as a
-    label; of those it is kept that they came, not the text.
+    label, or has a target that none knows; of those it is kept that they came, not what was said.
     """
 
     request_id: str
@@ -98,7 +98,7 @@ class Feedback:
         self._privacy = privacy if privacy is not None else Privacy()
         self._ids = RequestIds()
         self._known_of: object = None
-        self._labels: frozenset[str] = frozenset()
+        self._words: frozenset[str] = frozenset()
         self._measures = measures
 
     def start(self, call: Call) -> None:
@@ -150,7 +150,7 @@ class Feedback:
                 trace_id=None if call.trace is None else call.trace.trace_id,
                 principal=call.principal,
                 protocol=FEEDBACK,
-                violations=tuple(failure.violations) if isinstance(failure, SchemaViolation) else (),
+                violations=failure.recorded if isinstance(failure, SchemaViolation) else (),
                 body_bytes=len(call.body) or None,
                 body_sha256=None if is_cheap else hashlib.sha256(call.body).hexdigest(),
                 total_ms=(time.monotonic_ns() - call.arrived_ns) // 1000 / 1e3,
@@ -177,19 +177,23 @@ class Feedback:
         )
 
     def _kept(self, actual: Any) -> Any:
-        return _UNLISTED if isinstance(actual, str) and actual not in self._known else actual
+        words = [actual] if isinstance(actual, str) else actual if isinstance(actual, dict) else ()
+        return actual if self._known.issuperset(words) else _UNLISTED
 
     def _is_unlisted(self, statement: Statement) -> bool:
         return self._kept(statement.actual) is _UNLISTED
 
     @property
     def _known(self) -> frozenset[str]:
-        """The labels that are texts, of all versions that are served; looked up again when these change."""
+        """The labels that are texts, and the targets, of all versions that are served; looked up again when these
+        change.
+        """
         if self._known_of is not self._host.table:
-            classes = (label for model in self._host.models() for label in model.bundle.outputs.classes)
-            self._labels = frozenset(label for label in classes if isinstance(label, str))
+            outputs = [model.bundle.outputs for model in self._host.models()]
+            words = (word for each in outputs for word in (*each.classes, *each.targets))
+            self._words = frozenset(word for word in words if isinstance(word, str))
             self._known_of = self._host.table
-        return self._labels
+        return self._words
 
     def _read(self, body: bytes) -> list[Statement]:
         """The statements of a body. Raises Unreadable, TooLarge, and SchemaViolation naming every place."""

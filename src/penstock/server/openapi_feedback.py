@@ -36,7 +36,7 @@ _TAKEN: Final[Json] = {
         "taken": {"type": "integer", "description": "How many statements were recorded."},
         "unlisted": {
             "type": "integer",
-            "description": "Of how many the actual is a text that no served model knows as a label; it is not kept.",
+            "description": "Of how many the actual is a label, or has a target, that no served model knows: not kept.",
         },
     },
     "required": ["request_id", "taken", "unlisted"],

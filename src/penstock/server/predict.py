@@ -28,6 +28,7 @@ from penstock.audit import (
     keeps,
     opening_of,
 )
+from penstock.bundle.manifest import NAME
 from penstock.errors import (
     CallFailure,
     InternalFailure,
@@ -153,11 +154,7 @@ class Predict:
         masker, privacy = spoken.masker, self._privacy
         raw, undeclared = (None, 0) if asked.raw is None else masker.raw(asked.raw)
         key, client_id = privacy.key(call.key or asked.key), privacy.client_id(call.client_id)
-        payload = Payload(asked.rows if masker.is_open else masker.rows(asked.rows), msgspec.Raw(encoded), raw)
-        if spoken.policy != "full":
-            payload = _kept(payload, keeps(spoken.policy, reply.request_id))
-        if not privacy.is_hashed:
-            payload, key, client_id = msgspec.structs.replace(payload, key=key, client_id=client_id), None, None
+        rows = asked.rows if masker.is_open else masker.rows(asked.rows)
         record = Answered(
             reply.request_id,
             reply.at,
@@ -166,15 +163,21 @@ class Predict:
             took.queue_ms,
             took.run_ms,
             latency_ms,
-            client_id,
+            client_id if privacy.is_hashed else None,
             call.principal,
-            key,
+            key if privacy.is_hashed else None,
             undeclared,
             None if call.trace is None else call.trace.trace_id,
         )
         if call.assigned is not None:
             bucket, placed_by = call.assigned.bucket, call.assigned.placed_by
             record = msgspec.structs.replace(record, bucket=bucket, placed_by=placed_by)
+        if raw is None and spoken.policy == "full" and privacy.is_hashed:
+            self._log.append_answer(record, spoken.opening, rows, encoded)
+            return
+        payload = _kept(Payload(rows, msgspec.Raw(encoded), raw), keeps(spoken.policy, reply.request_id))
+        if not privacy.is_hashed:
+            payload = msgspec.structs.replace(payload, key=key, client_id=client_id)
         self._log.append(record, spoken.opening, payload)
 
     def _recorded(self, calls: Sequence[Call], unwritten: Exception | None) -> None:
@@ -329,7 +332,7 @@ class Predict:
                 input=None if masker is None or asked is None else masker.rows(asked.rows),
                 outputs=msgspec.Raw(reply.encoded) if failure is None else None,
                 raw=raw,
-                violations=tuple(failure.violations) if isinstance(failure, SchemaViolation) else (),
+                violations=failure.recorded if isinstance(failure, SchemaViolation) else (),
                 body_sha256=hashlib.sha256(call.body).hexdigest() if is_hashed else None,
             ),
             keeps(self._privacy.policy(name), reply.request_id),
@@ -342,7 +345,7 @@ class Predict:
             client_id=self._privacy.client_id(call.client_id),
             trace_id=None if call.trace is None else call.trace.trace_id,
             principal=call.principal,
-            model=name,
+            model=name if model is not None or name is None or NAME.fullmatch(name) else _NAMELESS,
             version=call.version if model is None else model.version,
             digest=None if model is None else model.digest,
             protocol=call.face.name,
@@ -383,5 +386,8 @@ def _decision(call: Call) -> Decision | None:
     is_declared = reply.fallback is not None and reply.fallback.kind != "version"
     return None if call.served is None or reply.failure is not None or is_declared else call.served.decision
 
+
+_NAMELESS: Final = "<no name>"
+"""Recorded in place of what a caller asked for that no model can be called."""
 
 _BUG = "something went wrong inside the server; the operator finds it in the log under request id {}"

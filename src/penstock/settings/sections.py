@@ -110,6 +110,13 @@ class CacheSettings(msgspec.Struct, frozen=True, kw_only=True):
     ttl_s: Annotated[float, Meta(ge=0.001, le=31_536_000, description="How long an answer is kept.")] = 60.0
 
 
+class RetentionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How long the sealed records of one model are kept; None: as those of all."""
+
+    days: Annotated[float, Meta(ge=0.01, le=36_500)] | None = None
+    bytes: Annotated[int, Meta(ge=0, le=2**60)] | None = None
+
+
 class AuditSettings(msgspec.Struct, frozen=True, kw_only=True):
     """The record of every answer."""
 
@@ -157,6 +164,13 @@ class AuditSettings(msgspec.Struct, frozen=True, kw_only=True):
     retention_bytes: Annotated[
         int, Meta(ge=0, le=2**60, description="Of each model, the oldest sealed files above this size are removed.")
     ] = 10_000_000_000
+    retention: Annotated[
+        dict[str, RetentionSettings],
+        Meta(
+            title="a table per model, as in `[audit.retention.churn]` with `days` and `bytes`",
+            description="Models whose sealed records are kept for longer or shorter than all others'.",
+        ),
+    ] = msgspec.field(default_factory=dict)
     hold: Annotated[
         tuple[Annotated[str, Meta(pattern=_NAME, title="a model's name")], ...],
         Meta(description="Models of which no record is removed, however old and however many."),

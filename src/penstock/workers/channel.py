@@ -56,6 +56,10 @@ class Apply(msgspec.Struct, frozen=True, tag=True):
     revision: int
 
 
+class EndSegment(msgspec.Struct, frozen=True, tag=True):
+    """Controller to supervisor, and supervisor to worker: begin a new segment of the log, and leave the old one."""
+
+
 class Swap(msgspec.Struct, frozen=True, tag=True):
     """Supervisor to worker: serve this from now on. `apart` are the versions that native processes have loaded; `turn`
     counts swaps, for two may be of one revision.
@@ -179,10 +183,10 @@ class Sum(msgspec.Struct, frozen=True, tag=True):
     place: tuple[str, int, int] | None = None
 
 
-ToWorker: TypeAlias = Configure | Take | Unready | Leave | Summed | Attach | Swap
+ToWorker: TypeAlias = Configure | Take | Unready | Leave | Summed | Attach | Swap | EndSegment
 ToController: TypeAlias = Govern | Standing | Leave
 ToNative: TypeAlias = Load | Begin | Attend | Leave
-ToSupervisor: TypeAlias = Ready | Failed | Took | Beat | Sum | Loaded | Up | Applied | Governs | Apply
+ToSupervisor: TypeAlias = Ready | Failed | Took | Beat | Sum | Loaded | Up | Applied | Governs | Apply | EndSegment
 
 Message: TypeAlias = ToWorker | ToNative | ToController | ToSupervisor
 

@@ -14,7 +14,7 @@ import msgspec
 from penstock.settings import Settings
 from penstock.telemetry import FamilyState
 from penstock.workers import channel
-from penstock.workers.channel import Apply, Beat, Failed, Govern, Governs, Leave, Standing
+from penstock.workers.channel import Apply, Beat, EndSegment, Failed, Govern, Governs, Leave, Standing
 from penstock.workers.spawn import BackOff, Channelled, fate_of, spawn
 
 _LOG = logging.getLogger("penstock")
@@ -30,10 +30,16 @@ class Governor:
     """
 
     def __init__(
-        self, settings: Settings, url: str, *, on_word: Callable[[], None], on_failure: Callable[[str], None]
+        self,
+        settings: Settings,
+        url: str,
+        *,
+        on_word: Callable[[], None],
+        on_turn: Callable[[], None],
+        on_failure: Callable[[str], None],
     ) -> None:
         """`on_word` is called whenever there may be something new to serve, and at the beginning of each controller;
-        `on_failure` hears why the first one cannot begin.
+        `on_turn` where the workers are to begin new segments; `on_failure` hears why the first one cannot begin.
         """
         self.url: str | None = None
         self.is_settled = False
@@ -42,6 +48,7 @@ class Governor:
         """What the controller has counted."""
         self._govern = Govern(settings, url, datetime.now(UTC))
         self._on_word = on_word
+        self._on_turn = on_turn
         self._on_failure = on_failure
         self._process: subprocess.Popen[bytes] | None = None
         self._line: Channelled | None = None
@@ -100,6 +107,8 @@ class Governor:
                 self._on_word()
             case Beat():
                 self.counted = message.counted
+            case EndSegment():
+                self._on_turn()
             case Failed():
                 _LOG.error("the controller cannot begin: %s", message.message)
                 if self.url is None:

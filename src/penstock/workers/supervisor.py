@@ -35,6 +35,7 @@ from penstock.workers.channel import (
     Applied,
     Beat,
     Configure,
+    EndSegment,
     Failed,
     Leave,
     Ready,
@@ -114,7 +115,9 @@ class Supervisor:
             raise PenstockError(self._failure)
 
     def _governor_of(self, settings: Settings, listener: socket.socket) -> Governor:
-        return Governor(settings, url_of(listener), on_word=self._hear_governor, on_failure=self._fail_to_start)
+        return Governor(
+            settings, url_of(listener), on_word=self._hear_governor, on_turn=self._turn, on_failure=self._fail_to_start
+        )
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(work)
@@ -135,6 +138,10 @@ class Supervisor:
         self._spawn(self._standings.take_up())
         self._standings.look(again=True)
         self._open()
+
+    def _turn(self) -> None:
+        for worker in self._workers:
+            channel.send(worker.end, EndSegment())
 
     def _tell_standing(self, standing: Standing) -> None:
         if self._governor is not None and not self._is_stopping:

@@ -28,6 +28,7 @@ from penstock.workers.channel import (
     Attach,
     Beat,
     Configure,
+    EndSegment,
     Failed,
     Leave,
     Ready,
@@ -101,6 +102,8 @@ class Attendant:
                     self._attach(message, connection)
                 case Swap() if self._parts is not None:
                     self._work(self._take_up(self._parts.swaps, message))
+                case EndSegment() if self._parts is not None:
+                    self._parts.log.turn()
                 case Summed():
                     self._tell_sums(message.text)
                 case Unready():

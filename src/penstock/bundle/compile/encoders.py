@@ -168,13 +168,13 @@ def _rows_by_key(feature: Feature, table: Table, step: str) -> dict[Any, int]:
     for row, category in enumerate(table.categories):
         if feature.kind == "number":
             if isinstance(category, str):
-                raise NotCompilable(step, f"a text category ({category!r}) for a column of numbers")
+                raise NotCompilable(step, "a text category for a column of numbers")
             key: Any = float("nan") if _is_null(category) else float(category)  # type: ignore[arg-type]
             rows[key] = row
         elif isinstance(category, str):
             rows[category] = row
         elif not _is_null(category):
-            raise NotCompilable(step, f"the category {category!r}, which is no text, for a column of texts")
+            raise NotCompilable(step, f"a category of type {type(category).__name__} for a column of texts")
     if feature.kind == "text" and feature.nulls:
         null = feature.nulls[0]
         same = [row for row, category in enumerate(table.categories) if _same(category, null)]

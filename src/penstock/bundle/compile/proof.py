@@ -83,7 +83,9 @@ def _hidden(proof: Proof, schema: Schema) -> Proof:
         one and msgspec.structs.replace(one, row={k: HIDDEN if k in personal else v for k, v in one.row.items()})
         for one in (proof.largest, proof.first_flip)
     ]
-    return msgspec.structs.replace(proof, largest=shown[0], first_flip=shown[1])
+    # What a library says behind the colon may repeat a value.
+    failure = proof.failure.partition(":")[0] if personal and proof.failure else proof.failure
+    return msgspec.structs.replace(proof, largest=shown[0], first_flip=shown[1], failure=failure)
 
 
 def sampled(columns: Columns) -> Columns:

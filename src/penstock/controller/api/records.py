@@ -83,6 +83,7 @@ class RecordEndpoints:
 
     def __init__(self, home: Path) -> None:
         self._home = home
+        self._made: Records | None = None
         self._turns = anyio.CapacityLimiter(_AT_ONCE)
 
     async def records(self, whose: Annotated[_Whose, Depends()], course: Annotated[_Course, Depends()]) -> Response:
@@ -120,21 +121,22 @@ class RecordEndpoints:
             callers = client_id_texts(self._home, id)
             found = records.page(msgspec.structs.replace(conditions, client_id=callers), limit)
         lines = importlib.import_module(_COLUMNS).lines_of(found.table)
-        following = found.table["request_id"].to_pylist()[-1] if found.has_more else None
-        return msgspec.json.encode(RecordsAnswer(records=[msgspec.Raw(line) for line in lines], next=following))
+        return msgspec.json.encode(RecordsAnswer(records=[msgspec.Raw(line) for line in lines], next=found.next))
 
     def _rows(self, sql: str, limit: int) -> bytes:
         found = self._records().sql(sql, limit)
         return msgspec.json.encode(RowsAnswer(rows=found.table.to_pylist(), has_more=found.has_more))
 
     def _records(self) -> Records:
-        require_audit("reading the audit log")
-        made: Records = importlib.import_module(_QUERY).Records(self._home / "audit")
-        return made
+        """Kept, for what it remembers; of two made at once either will do."""
+        if self._made is None:
+            require_audit("reading the audit log")
+            self._made = importlib.import_module(_QUERY).Records(self._home / "audit")
+        return self._made
 
 
 def _pair(text: str) -> tuple[str, str]:
     field, equals, value = text.partition("=")
     if not equals:
-        raise QueryRefused(f"Expected `where` as FIELD=VALUE, got {text!r}")
+        raise QueryRefused("Expected `where` as FIELD=VALUE, got no `=`")
     return field, value

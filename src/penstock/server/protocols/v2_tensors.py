@@ -16,6 +16,7 @@ import msgspec
 
 from penstock.errors import SchemaViolation, Unreadable, Violation
 from penstock.schema import Check
+from penstock.schema.wording import UNDECLARED
 from penstock.server.call import Asked
 from penstock.server.protocols.reading import require_rows
 
@@ -198,7 +199,9 @@ class Columnar:
             )
         if width != len(self._fields):
             expected = f"{len(self._fields)} values a row, one per field of the schema"
-            raise SchemaViolation([Violation(f"$.inputs.{tensor.name[:64]}", expected, f"{width} values")])
+            path = f"$.inputs.{tensor.name[:64]}"
+            unnamed = {} if tensor.name in self._fields else {path: f"$.inputs.{UNDECLARED}"}
+            raise SchemaViolation([Violation(path, expected, f"{width} values")], unnamed=unnamed)
         values = tensor.values
         columns = [values[place::width] for place in range(width)]
         named = dict(zip(self._fields, columns, strict=True))

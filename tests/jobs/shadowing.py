@@ -34,7 +34,7 @@ class Champion:
 
     def answer(self, *calls: Sequence[dict[str, Any]], **said: Any) -> list[str]:
         """Answer calls in one run; their ids. `said` replaces members of the records."""
-        lines, first, ids = Lines(self._salts), self._next, []
+        lines, ids = Lines(self._salts, self._next), []
         rows = sum(map(len, calls))
         for call in calls:
             checked = self.model.check.from_objects(list(call)).rows
@@ -50,10 +50,10 @@ class Champion:
             }
             identity = {"request_id": self._ids.next(), "model": self.model.name, "digest": self.model.digest}
             record = Record(**{**made, **identity, **said})
-            lines.add(record, self._next)
+            lines.add(record)
             ids.append(record.request_id)
-            self._next += 1
-        assert self._run.write(Tick(lines.written, lines.covered, first, self._next - 1, [], 0.0)) is None
+        self._next = lines.next
+        assert self._run.write(Tick(lines.written, lines.covered, lines.first, lines.next - 1, [], 0.0)) is None
         return ids
 
 

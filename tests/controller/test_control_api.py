@@ -150,7 +150,7 @@ def test_only_json(client: httpx.Client, plane: Plane, home: Path) -> None:
     for route in routes(api_of(plane.operations, settings_of(home))):
         assert isinstance(route, APIRoute)
         for method in route.methods & {"POST", "PUT", "PATCH"}:
-            path = route.path.format(name="iris", alias="champion", version=1)
+            path = route.path.format(name="iris", alias="champion", version=1, verb="hold")
             for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", None):
                 headers = {} if kind is None else {"content-type": kind}
                 response = client.request(method, path, content=b"{}" if kind else b"", headers=headers)

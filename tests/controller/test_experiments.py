@@ -66,8 +66,11 @@ def judged(plane: Plane, *records: Record, home: str) -> dict[str, ArmAnswer]:
     plane.experiments.look()  # evidence begins with what comes after this
     write(Path(home) / "audit", records)
     until_s = time.monotonic() + 0.15  # what the log's directories hold is believed for 50 ms
-    while time.monotonic() < until_s:
+    is_read = False
+    while not is_read or time.monotonic() < until_s:
         plane.experiments.look()
+        arms = plane.experiments.answer("iris").arms
+        is_read = all(arm.judged is not None and not arm.judged.lag.records for arm in arms)
     return {arm.name: arm for arm in plane.experiments.answer("iris").arms}
 
 

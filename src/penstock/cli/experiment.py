@@ -203,7 +203,7 @@ def _arm(operations: Operations, name: str, given: str) -> Arm:
         if not (equals and colon and version):
             raise ValueError("a part is missing")
         return msgspec.convert({"name": arm, "version": number_of(operations, name, version), "weight": weight}, Arm)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise typer.BadParameter(f"expected ARM=VERSION:PERCENT as in blue=3:20, got {given!r}: {error}") from error
 
 

@@ -26,32 +26,42 @@ if TYPE_CHECKING:
 _TOLD_S = 2.0
 
 
+On = Annotated[
+    str, typer.Option("--on", metavar="VERSION", help="A number, an alias, `latest`, a digest, or a bundle's path.")
+]
+Since = Annotated[str | None, typer.Option(help='From when on: 7d, "2h ago", 2026-11-20. [default: all]')]
+Until = Annotated[str | None, typer.Option(help="Up to when, not included. [default: now]")]
+Where = Annotated[
+    list[str] | None, typer.Option(metavar="FIELD=VALUE", help="Only rows with this value; may be repeated.")
+]
+By = Annotated[str | None, typer.Option(metavar="FIELD", help="Tell rows apart by this feature.")]
+Whole = Annotated[
+    bool, typer.Option("--whole", help="From what was sent, through the version's own defaults and mappings.")
+]
+ExpectIdentical = Annotated[
+    bool,
+    typer.Option(
+        "--expect-identical", help="Only what this very content had answered; exit 1 unless it answers the same."
+    ),
+]
+Html = Annotated[Path | None, typer.Option(metavar="FILE", help="Also a page of its own, with pictures.")]
+BatchRows = Annotated[int, typer.Option(min=1, max=100_000, help="Rows of one run.")]
+Again = Annotated[bool, typer.Option("--again/--resume", help="Begin anew, or go on with what was interrupted.")]
+
+
 def replay(
     *,
     name: Name,
-    on: Annotated[
-        str, typer.Option("--on", metavar="VERSION", help="A number, an alias, `latest`, a digest, or a bundle's path.")
-    ],
-    since: Annotated[str | None, typer.Option(help='From when on: 7d, "2h ago", 2026-11-20. [default: all]')] = None,
-    until: Annotated[str | None, typer.Option(help="Up to when, not included. [default: now]")] = None,
-    where: Annotated[
-        list[str] | None, typer.Option(metavar="FIELD=VALUE", help="Only rows with this value; may be repeated.")
-    ] = None,
-    by: Annotated[str | None, typer.Option(metavar="FIELD", help="Tell rows apart by this feature.")] = None,
-    whole: Annotated[
-        bool, typer.Option("--whole", help="From what was sent, through the version's own defaults and mappings.")
-    ] = False,
-    expect_identical: Annotated[
-        bool,
-        typer.Option(
-            "--expect-identical", help="Only what this very content had answered; exit 1 unless it answers the same."
-        ),
-    ] = False,
-    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Also a page of its own, with pictures.")] = None,
-    batch_rows: Annotated[int, typer.Option(min=1, max=100_000, help="Rows of one run.")] = 1000,
-    again: Annotated[
-        bool, typer.Option("--again/--resume", help="Begin anew, or go on with what was interrupted.")
-    ] = False,
+    on: On,
+    since: Since = None,
+    until: Until = None,
+    where: Where = None,
+    by: By = None,
+    whole: Whole = False,
+    expect_identical: ExpectIdentical = False,
+    html: Html = None,
+    batch_rows: BatchRows = 1000,
+    again: Again = False,
     home: Home = None,
     config: Config = None,
     json: Json = False,
@@ -63,11 +73,8 @@ def replay(
     """
     from penstock.controller.replay import Task, replayed
     from penstock.jobs.replay import Question
-    from penstock.settings import from_environment
 
-    settings = from_environment(flags={} if home is None else {"home": home}, file=config).settings
-    if not Path(settings.home, "audit").is_dir():
-        raise FileNotFoundError(f"{Path(settings.home, 'audit')}: there is no audit log in this home")
+    settings = _settings(home, config)
     moments = (moment_of(since, "--since"), moment_of(until, "--until"))
     conditions = pairs_of(where)
     found = _found(settings, name, on)
@@ -83,18 +90,21 @@ def replay(
         is_identical=expect_identical,
         decision=None if expect_identical else found.decision,
     )
-    task = Task(
-        question=question,
-        path=str(found.path.absolute()),
-        settings=settings,
-        moments=moments,
-        batch_rows=batch_rows,
-        again=again,
-    )
+    path = str(found.path.absolute())
+    task = Task(question=question, path=path, settings=settings, moments=moments, batch_rows=batch_rows, again=again)
     report = replayed(task, _teller())
     _show(report, Path(settings.home), html, as_json=json)
     if expect_identical and not report.is_identical:
         raise typer.Exit(1)
+
+
+def _settings(home: str | None, config: Path | None) -> Settings:
+    from penstock.settings import from_environment
+
+    settings = from_environment(flags={} if home is None else {"home": home}, file=config).settings
+    if not Path(settings.home, "audit").is_dir():
+        raise FileNotFoundError(f"{Path(settings.home, 'audit')}: there is no audit log in this home")
+    return settings
 
 
 def _found(settings: Settings, name: str, on: str) -> FoundVersion:

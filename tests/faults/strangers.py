@@ -18,9 +18,8 @@ _FAILS: Final = 1e308
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """When a call was sent and when it was answered (Unix seconds), and by which arm ("" without an experiment)."""
+    """When a call was answered (Unix seconds), and by which arm ("" without an experiment)."""
 
-    sent_at: float
     at: float
     arm: str
 
@@ -39,11 +38,11 @@ class Strangers(Load):
     async def _use(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         is_last = False
         while not (self._is_over or is_last):
-            number, sent_at = next(self._numbers), time.time()
+            number = next(self._numbers)
             told = await ask(reader, writer, _call(number, 1.0 + number % 60))
             arm = msgspec.json.decode(told.body).get("arm", "") if told.status == 200 else "failed"
             self.statuses[told.status] += 1
-            self.replies.append(Reply(sent_at, time.time(), arm))
+            self.replies.append(Reply(time.time(), arm))
             self.answered.append("")
             is_last = told.is_last
             if self._spoilt and arm == "champion" and number % self._spoilt == 0 and not is_last:

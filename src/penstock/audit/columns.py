@@ -8,7 +8,6 @@ the chain can be proven from them), and typed lists with an element for each row
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain
 from operator import attrgetter
 from typing import Any, Final, TypeAlias
 
@@ -18,16 +17,12 @@ import pyarrow as pa
 from penstock.audit.commitment import is_blank, parted
 from penstock.audit.record import FellBack, Record, read_record
 from penstock.audit.sealed import is_model
+from penstock.audit.typed_lists import FEATURE, PREDICTION, typed_lists
 from penstock.errors import SegmentError
 
 FORMAT: Final = 1
-FEATURE: Final = "feature_"
-PREDICTION: Final = "prediction_"
 _NOTHING: Final = msgspec.Raw(b"")
 _CHUNK_RECORDS: Final = 20_000
-_STEMS: Final = {"probabilities": "probability_", "values": "value_"}
-_OBJECTS: Final = {dict}
-_INT64: Final = range(-(2**63), 2**63)
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -92,8 +87,6 @@ class _Line(_Envelope, frozen=True, kw_only=True, gc=False):
 _Decode: TypeAlias = Callable[[bytes], _Envelope]
 _decode: Final = msgspec.json.Decoder(_Line).decode
 _decode_envelope: Final = msgspec.json.Decoder(_Envelope).decode
-_encode = msgspec.json.Encoder().encode
-_decode_contents = msgspec.json.Decoder().decode
 
 _WORD: Final = pa.dictionary(pa.int32(), pa.string())
 _TEXT: Final = pa.string()
@@ -272,7 +265,7 @@ def _table(records: Sequence[_Envelope], lines: Sequence[bytes], source: Source,
     for prefix, name in ((FEATURE, "input"), (PREDICTION, "outputs")):
         # What feedback says is no feature, and must not change the type of one of the same name.
         contents = [_NOTHING if record.kind == "feedback" else getattr(record, name) for record in records]
-        for column, array in _typed_columns(prefix, contents):
+        for column, array in typed_lists(prefix, contents):
             table = table.append_column(column, array)
     return table
 
@@ -302,84 +295,6 @@ def _moments(texts: list[str]) -> pa.Array:
         return pa.array(texts, _TEXT).cast(_MOMENT)
     except pa.ArrowInvalid as error:
         raise SegmentError(f"Expected audit records with RFC 3339 times, got another: {error}") from error
-
-
-def _typed_columns(prefix: str, contents: Sequence[msgspec.Raw]) -> Iterator[tuple[str, pa.Array]]:
-    """A list column for each member of the rows that are objects; records with other contents have null there."""
-    calls = _decode_contents(b"[" + b",".join([bytes(each) or b"null" for each in contents]) + b"]")
-    offsets: list[int | None] = []
-    rows: list[dict[str, Any]] = []
-    for call in calls:
-        if type(call) is list and set(map(type, call)) == _OBJECTS:
-            offsets.append(len(rows))
-            rows.extend(call)
-        else:
-            offsets.append(None)
-    if not rows:
-        return
-    starts = pa.array([*offsets, len(rows)], pa.int32())
-    if prefix == PREDICTION:
-        rows = [_flat(row) for row in rows]
-    seen: set[str] = set()
-    for name in dict.fromkeys(chain.from_iterable(rows)):
-        array = _typed([row.get(name) for row in rows])
-        # Engines of SQL fold the case of names: of two that differ in it only, the JSON text has the second.
-        if array is not None and name.casefold() not in seen:
-            seen.add(name.casefold())
-            yield prefix + (name[1:] if name.startswith("$$") else name), pa.ListArray.from_arrays(starts, array)
-
-
-def _flat(row: dict[str, Any]) -> dict[str, Any]:
-    """`{"probabilities": {"no": 0.1}}` as `{"probability_no": 0.1}`; `values` likewise. No column for other objects."""
-    flat: dict[str, Any] = {}
-    for name, value in row.items():
-        if type(value) is not dict or _is_tag(value):
-            flat[name] = value
-        elif name in _STEMS:
-            stem = _STEMS[name]
-            for key, member in value.items():
-                flat[stem + key] = member
-    return flat
-
-
-def _typed(values: list[Any]) -> pa.Array | None:
-    """`values` in the narrowest type that holds them; None where there is nothing but nulls. Masked values are null."""
-    kinds = set(map(type, values))
-    if dict in kinds or list in kinds:
-        values = [_untagged(value) if type(value) in (dict, list) else value for value in values]
-        kinds = set(map(type, values))
-    kinds.discard(type(None))
-    if not kinds:
-        return None
-    if kinds == {bool}:
-        return pa.array(values, pa.bool_())
-    if kinds == {int} and all(value is None or value in _INT64 for value in values):
-        return pa.array(values, pa.int64())
-    if kinds <= {int, float}:
-        if int in kinds:  # of any size: Arrow takes those only that a double holds exactly
-            values = [value if value is None else float(value) for value in values]
-        return pa.array(values, pa.float64())
-    if kinds == {str}:
-        return pa.array(values, _TEXT)
-    return pa.array([value if value is None or type(value) is str else _shown(value) for value in values], _TEXT)
-
-
-def _untagged(value: Any) -> Any:
-    """A tag as the number that it stands for; None for what no typed column holds; anything nested as its JSON."""
-    if not _is_tag(value):
-        return _shown(value)
-    [(name, content)] = value.items()
-    if name == "$float":
-        return float(content)
-    return int(content, 16) if name == "$int" else None
-
-
-def _is_tag(value: Any) -> bool:
-    return type(value) is dict and len(value) == 1 and next(iter(value)).startswith("$")
-
-
-def _shown(value: Any) -> str:
-    return _encode(value).decode()
 
 
 def _wider(first: pa.DataType, second: pa.DataType) -> pa.DataType:

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from penstock.audit.columns import FEATURE, PREDICTION
 from penstock.audit.conditions import Conditions, quoted_name
 from penstock.audit.query import Records
+from penstock.audit.typed_lists import FEATURE, PREDICTION
 from penstock.errors import QueryRefused
 
 # What a column is called there, and what it is here.

@@ -16,10 +16,11 @@ import duckdb
 import msgspec
 import pyarrow as pa
 
-from penstock.audit.columns import ALL, ENVELOPE_SCHEMA, FEATURE, PREDICTION, Detail
+from penstock.audit.columns import ALL, ENVELOPE_SCHEMA, Detail
 from penstock.audit.conditions import Conditions, cursor_of, quoted_name
 from penstock.audit.live import PLACE, Allowance, LiveSegments, opened, table_at
 from penstock.audit.sealed import SealedFile, Snapshot
+from penstock.audit.typed_lists import FEATURE, PREDICTION
 from penstock.errors import QueryRefused
 
 _LIVE: Final = "live"

@@ -81,7 +81,7 @@ class ShadowAnswer(msgspec.Struct, frozen=True, kw_only=True):
     `deaths`) or `stopped` (no controller runs).
 
     `pairs`, `errors` and `unscorable` are rows, of which `disagreement` is a share (None: no labels yet); `crashed`
-    calls over which its process died; `skipped` records that it passed unread, being too far behind. All are as of `at`.
+    calls over which its process died; `skipped` records that it passed unread, too far behind. All are as of `at`.
     """
 
     version: int

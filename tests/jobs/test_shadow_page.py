@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -64,9 +65,10 @@ def test_a_line_of_the_model() -> None:
         unscorable=4,
         skipped=5,
         lag_s=12.3,
+        at=datetime(2026, 3, 1, 12, 30, tzinfo=UTC),
         last_failure="no",
     )
     assert (
         "version 3 shadows version 1: restarting (its process was killed by SIGSEGV), 2,000 pairs (1.25% disagree), "
-        "7 errors, 12.3 s behind, 5 skipped, 4 unscorable, 1 crashes, 2 deaths, last failure: no"
+        "7 errors, 12.3 s behind, 5 skipped, 4 unscorable, 1 crashes, 2 deaths, as of 12:30:00 UTC, last failure: no"
     ) == line_of(told)

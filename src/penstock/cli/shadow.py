@@ -72,6 +72,8 @@ def line_of(shadow: ShadowAnswer) -> str:
     ):
         if count:
             counts.append(f"{count:,} {what}")
+    if shadow.at is not None:
+        counts.append(f"as of {shadow.at:%H:%M:%S} UTC")
     if shadow.last_failure:
         counts.append(f"last failure: {shadow.last_failure}")
     return f"version {shadow.version} shadows version {shadow.champion}: {state}, {', '.join(counts)}"

@@ -149,6 +149,9 @@ class Shadow:
         left = self._attempt.left()
         if left is not None:
             state.suspects = state.suspects.after(left)
+        # A shadow that dies again and again saves nothing else: how far behind that leaves it is told here.
+        lag = self._follower.lag(state.position)
+        state.at, state.lag_records, state.lag_s = now, lag.records, lag.seconds
         write_state(self._home, state)
         self._attempt.end()
         return state

@@ -154,7 +154,8 @@ def _awaits_findings(now: Snapshot) -> Iterator[Reason]:
         rows, pairs = 0 if found is None else found.rows, now.plan.shadow.pairs
         if rows < pairs:
             what = "no evidence yet: " if not rows else ""
-            yield Reason("shadow", f"{what}{rows:,} of {pairs:,} pairs with the champion's answers are there")
+            text = f"{what}{rows:,} of {pairs:,} pairs with the champion's answers are there{_unscorable(found)}"
+            yield Reason("shadow", text)
     elif found is None or not found.is_done:
         yield Reason("replay", f"{0 if found is None else found.rows:,} recorded rows are scored")
 
@@ -163,12 +164,19 @@ def _passed(now: Snapshot) -> Iterator[Reason]:
     found = now.findings
     if now.stage != "step" and found is not None:
         text = f"{found.rows:,} rows: {found.errors:,} errors, {found.flips:,} decided otherwise"
-        yield Reason(now.stage, text if found.rows else "no recorded traffic to score: nothing is known from it")
+        text = text if found.rows else "no recorded traffic to score: nothing is known from it"
+        yield Reason(now.stage, text + _unscorable(found))
     if now.stage == "step":
         yield Reason("requests", f"{now.canary_n:,} requests of this step answered by the canary")
         for reading in now.readings:
             if reading.kind == "hard" and reading.state == "proven":
                 yield Reason(reading.name, f"{reading.name}: proven to be no worse")
+
+
+def _unscorable(found: Findings | None) -> str:
+    """Rows of which nothing can be known, in words."""
+    left_out = 0 if found is None else found.unscorable
+    return f"; {left_out:,} rows cannot be scored (personal, missing or not kept)" if left_out else ""
 
 
 def _is_last_full(now: Snapshot) -> bool:

@@ -16,9 +16,11 @@ from penstock.assignment import Arm, Experiment, Goal
 from penstock.audit import Record
 from penstock.control.answers import ArmAnswer
 from penstock.control.changes import Weighed
+from penstock.control.experiments import watched_of
 from penstock.controller.assemble import Plane
 from penstock.errors import Unknown
-from penstock.jobs.observing import value_of
+from penstock.jobs.observing import Observer, value_of
+from penstock.rollout.evidence import Evidence
 from planes import ANA, plane_of, settings_of
 from records import AT, answered, write
 from variants import variant
@@ -169,6 +171,41 @@ def test_calls_without_feedback(plane: Plane, home: str) -> None:
     arms = judged(plane, *silent, home=home)
     assert arms["green"].difference is not None
     assert 1.0 == arms["green"].difference.champion_mean
+
+
+def said(request_id: str, at_s: float, actual: str, key: str | None = None, model: str = "iris") -> Record:
+    """Feedback on a call, or on a caller's last one."""
+    at, about = AT + timedelta(seconds=at_s), [{"index": 0, "actual": actual}]
+    return answered(0, request_id=request_id, kind="feedback", model=model, at=at, key=key, input=about)
+
+
+def test_which_feedback_is_of_a_call() -> None:
+    """Read before its call it is kept; by key it is of calls before it, of this model; nothing is kept for good."""
+    goal = msgspec.structs.replace(CONVERSION, is_missing_zero=True)
+    observer = Observer("fees", Evidence.of(watched_of(goal)), arm="blue", goal=goal)
+    weights = {"champion": 5000, "blue": 5000}
+    of = {"model": "iris", "experiment": "fees", "weights": weights}
+    ana, bob, eve = (
+        answered(number, **of, arm=arm, key=key)
+        for number, arm, key in ((10, "blue", None), (20, "blue", "bob"), (30, "champion", "eve"))
+    )
+    observer.observe([said(ana.request_id, 12, "yes"), said("x", 25, "yes", key="bob", model="churn"), ana, bob], "w")
+    observer.observe([said("y", 29, "yes", key="eve"), eve, said("z", 40, "yes", key="bob")], "w")
+    assert (1, 1, 3) == (len(observer.said), len(observer.early | observer.said), len(observer.by_key))
+    observer.mature(AT.timestamp() + 1000, is_behind=True)
+    assert 3 == len(observer.waiting)  # what is read ends at 40 s, and the rest may be of these
+    observer.mature(AT.timestamp() + 1000)
+    [conversion] = [one for name, one in observer.evidence.intervals().items() if name == "conversion"]
+    assert (2, 1.0, 1, 0.0) == (
+        conversion.canary_n,
+        conversion.canary_mean,
+        conversion.champion_n,
+        conversion.champion_mean,
+    )
+    late = answered(500, model="iris")
+    observer.observe([said("of nothing", 200, "yes"), late], "w")
+    observer.mature(AT.timestamp() + 1000)
+    assert ({}, {}, {}, {}) == (observer.waiting, observer.said, observer.early, observer.by_key)
 
 
 def test_a_split_without_a_goal_is_not_judged(plane: Plane) -> None:

@@ -71,13 +71,14 @@ class Judging:
         Raises SegmentError and OSError.
         """
         self._alpha = alpha
-        until_s = time.monotonic() + _LOOK_S
+        until_s, is_behind = time.monotonic() + _LOOK_S, True
         while time.monotonic() < until_s:
             batch = self._reader.read()
             if batch is None:
+                is_behind = False
                 break
             self._kept.observer.observe(batch.records, batch.run)
-        self._kept.observer.mature(self._clock())
+        self._kept.observer.mature(self._clock(), is_behind=is_behind)
         if time.monotonic() > self._due_s:
             self.save()
         return self.judged()

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from itertools import takewhile
 from typing import Any, Final
 
 import msgspec
@@ -26,6 +27,8 @@ _NO_ERROR: Final = frozenset({_LATE, _REFUSED, "overloaded"})
 """Codes of failures that are no `error`: two have a guardrail of their own, and a full queue is the whole server's."""
 
 _MOST_WAITING: Final = 200_000
+_EARLY_S: Final = 60.0
+"""Workers write logs of their own: feedback may be read before the call that it is about, by no more than this."""
 
 
 class Waiting(msgspec.Struct, frozen=True):
@@ -42,12 +45,18 @@ class Observer(msgspec.Struct):
     `arm` is the one that stands as the canary; with a `goal`, its metric is one of the evidence's means.
     Without a delay for labels nothing waits. Above 200,000 requests that wait for their labels, every further one is
     counted in `unwatched` and not looked at again. Not thread-safe.
+
+    `said` is what came true of calls that wait, `early` of calls that are not read yet, `by_key` of callers: it counts
+    for the calls before it. `read_at`: the time of the latest record, in seconds since 1970.
     """
 
     rollout: str
     evidence: Evidence
     waiting: dict[str, Waiting] = {}
     said: dict[str, tuple[float, Any]] = {}
+    early: dict[str, tuple[float, Any]] = {}
+    by_key: dict[str, tuple[float, Any]] = {}
+    read_at: float = 0.0
     unwatched: int = 0
     arm: str = CANARY
     goal: Goal | None = None
@@ -56,6 +65,7 @@ class Observer(msgspec.Struct):
         """Records of one run of a worker, in their order."""
         delay = self.evidence.watched.label_delay_s
         for record in records:
+            self.read_at = max(self.read_at, record.at.timestamp())
             if record.kind == KIND:
                 if delay is not None:
                     self._hear(record)
@@ -66,17 +76,27 @@ class Observer(msgspec.Struct):
                     if delay is not None:
                         self._keep(record, seen)
 
-    def mature(self, now: float) -> None:
-        """Look at what came true of all requests that are old enough at `now`, in seconds since 1970."""
+    def mature(self, now: float, *, is_behind: bool = False) -> None:
+        """Look at what came true of all requests that are old enough at `now`, in seconds since 1970; where more of the
+        log is to be read (`is_behind`), at the time up to which it was.
+        """
         delay = self.evidence.watched.label_delay_s
         if delay is None:
             return
-        for request_id, each in list(self.waiting.items()):
-            if each.outcome.served_at + delay > now:
-                break  # they are in the order of their coming, but for a moment
+        if is_behind:
+            now = min(now, self.read_at - _EARLY_S)
+        waiting = self.waiting.items()  # in the order of their coming, but for a moment
+        due = list(takewhile(lambda one: one[1].outcome.served_at + delay <= now, waiting))
+        for request_id, each in due:
             del self.waiting[request_id]
-            said = self.said.pop(request_id, None) or (None if each.key is None else self.said.get(each.key))
+            said = self.said.pop(request_id, None) or self._said_by_key(each)
             self.evidence.observe_label(self._outcome(each, said, delay), now)
+        _forget(self.by_key, min(now, self.read_at) - delay)
+        _forget(self.early, min(now, self.read_at) - _EARLY_S)
+
+    def _said_by_key(self, each: Waiting) -> tuple[float, Any] | None:
+        said = None if each.key is None else self.by_key.get(each.key)
+        return said if said is not None and said[0] >= each.outcome.served_at else None
 
     def _outcome(self, each: Waiting, said: tuple[float, Any] | None, delay: float) -> Outcome:
         goal = self.goal
@@ -96,11 +116,13 @@ class Observer(msgspec.Struct):
     def _hear(self, record: Record) -> None:
         if not isinstance(record.input, list) or not record.input or record.input[0].get("index", 0) != 0:
             return
-        name = record.key or record.request_id
-        if name in self.waiting or record.key is not None:
-            self.said[name] = (record.at.timestamp(), record.input[0]["actual"])
-            if len(self.said) > _MOST_WAITING:
-                del self.said[next(iter(self.said))]
+        said = record.at.timestamp(), record.input[0]["actual"]
+        if record.key is not None:
+            _put(self.by_key, _caller(record), said)
+        elif record.request_id in self.waiting:
+            self.said[record.request_id] = said
+        else:
+            _put(self.early, record.request_id, said)
 
     def _keep(self, record: Record, seen: Observation) -> None:
         if len(self.waiting) >= _MOST_WAITING:
@@ -114,7 +136,29 @@ class Observer(msgspec.Struct):
             placed_by=seen.placed_by,
             served_at=record.at.timestamp(),
         )
-        self.waiting[record.request_id] = Waiting(outcome, _first(record), record.key)
+        caller = None if record.key is None else _caller(record)
+        self.waiting[record.request_id] = Waiting(outcome, _first(record), caller)
+        if record.request_id in self.early:
+            self.said[record.request_id] = self.early.pop(record.request_id)
+
+
+def _caller(record: Record) -> str:
+    """What a statement by key is kept by: callers are those of a model."""
+    return f"{record.model}/{record.key}"
+
+
+def _put(held: dict[str, tuple[float, Any]], name: str, said: tuple[float, Any]) -> None:
+    """Keep a statement as the newest; above 200,000 the oldest goes."""
+    held.pop(name, None)
+    held[name] = said
+    if len(held) > _MOST_WAITING:
+        del held[next(iter(held))]
+
+
+def _forget(held: dict[str, tuple[float, Any]], before: float) -> None:
+    """Let go what was said before this: no call that waits, or is to come, can be meant."""
+    while held and held[first := next(iter(held))][0] < before:
+        del held[first]
 
 
 def observation_of(

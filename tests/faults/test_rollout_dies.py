@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from strangers import MODEL, Strangers
 from test_controller_dies import kill_controller
 
 from governed import ADA, Governed, governed
@@ -27,6 +26,7 @@ from penstock.errors import PenstockError
 from penstock.jobs.observing import Observer
 from penstock.rollout.declared import Plan, ReplayOptions, ShadowOptions
 from penstock.rollout.evidence import Evidence
+from strangers import MODEL, Strangers
 from variants import variant
 
 DYING = Path(__file__).parent / "dying"

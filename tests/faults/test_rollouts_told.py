@@ -1,4 +1,4 @@
-"""Rollouts on a real server without traffic, and told by persons: holds, how fast an abort is, two operators at once."""
+"""Rollouts on a real server: without traffic, held and ended by persons, how fast an abort is, two at once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from strangers import MODEL, Strangers
 
 from governed import ADA, Governed, governed
 from loads import wait_for
@@ -18,6 +17,7 @@ from penstock.control.answers import RolloutAnswer
 from penstock.control.changes import Event, Rolled
 from penstock.errors import ControlError, InUse, Unknown
 from penstock.rollout.declared import Plan
+from strangers import MODEL, Strangers
 from variants import variant
 
 _LOG = logging.getLogger(__name__)

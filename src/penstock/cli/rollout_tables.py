@@ -48,6 +48,8 @@ def _verdict(answer: RolloutAnswer) -> str:
     rollout = answer.rollout
     if not rollout.is_running:
         return f"{rollout.status}: {'; '.join(one.text for one in rollout.why)}"
+    if rollout.held_by is not None and (answer.action is None or answer.action.verdict != "hold"):
+        return f"hold: held by {rollout.held_by}"  # since the last look
     if answer.action is None:
         return "nobody judges it now: it goes on when `penstock serve` runs on this home"
     why = "; ".join(one.text for one in answer.action.why)

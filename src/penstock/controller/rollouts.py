@@ -40,6 +40,7 @@ _READER: Final = "rollout-"
 _LONGEST: Final = 64
 _REGISTER_S: Final = 30.0
 """How often the log hears how far a rollout has read it, that segments need not wait."""
+_BEGINS: Final = Action("wait", (Reason("begins", "it is looked at within a second"),))
 
 
 class Stages(Protocol):
@@ -81,10 +82,12 @@ class Rollouts:
         self._registered_s: dict[str, float] = {}
         self._ended: set[str] = set()  # rollouts that have their report
         self._ending = threading.Event()
+        self._is_at_work = False
         self._said: dict[str, str] = {}  # by model; of all of them by ""
 
     def run(self) -> None:
         """Judge until `stop`."""
+        self._is_at_work = True
         while not self._ending.wait(_LOOK_S if self._under_way else _IDLE_S):
             try:
                 self.look()
@@ -99,8 +102,8 @@ class Rollouts:
         self._ending.set()
 
     def known(self, name: str) -> tuple[Judged, Action | None] | None:
-        """What is known of the rollout of a model, and what was decided last (None: it has ended, or nobody has looked
-        yet); None where nothing is known at all.
+        """What is known of the rollout of a model, and what was decided last (None: it has ended, or nobody judges it
+        here); None where nothing is known at all.
         """
         rollout = self._control.state().model(name).rollout
         if rollout is None:
@@ -109,7 +112,10 @@ class Rollouts:
         if found is not None and found[0] == rollout.id:
             return found[1:]
         kept = read_kept(path_of(self._home, rollout.id))
-        return None if kept is None else (judged_of(kept), None)
+        begins = _BEGINS if self._is_at_work and rollout.is_running else None
+        if kept is None:
+            return None if begins is None else (Judged(), begins)
+        return judged_of(kept), begins
 
     def look(self) -> None:
         """One look at each rollout; one that cannot be judged holds up no other. Raises StateUnavailable, OSError."""

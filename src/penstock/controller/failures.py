@@ -23,6 +23,7 @@ STATUS: Final[dict[type[PenstockError], int]] = {
     errors.BundleRefused: 422,
     errors.MoveRefused: 422,
     errors.SchemaError: 422,
+    errors.JobFailed: 500,
     errors.SegmentError: 500,
     errors.MissingExtra: 503,
     errors.RepositoryUnavailable: 503,

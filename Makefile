@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check lint types contract format bench bench-startup bench-swap bench-shadow bench-log bench-replay bench-peers load soak exactness simulate compression sizes clients readers schemathesis test-torch test-tensorflow soak-rows soak-kills soak-control soak-swaps soak-arms clean
+.PHONY: demo test check lint types contract format bench bench-startup bench-swap bench-shadow bench-log bench-replay bench-peers load soak exactness simulate compression sizes clients readers schemathesis test-torch test-tensorflow soak-rows soak-kills soak-control soak-swaps soak-arms soak-rollouts soak-aa clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -32,6 +32,12 @@ soak-swaps: $(STAMP)   ## 100 deploys and rollbacks under load, one a second; `m
 
 soak-arms: $(STAMP)   ## 100,000 callers keep their arm of three, through a kill and changed weights; `make test` asks 2,000
 	PENSTOCK_TEST_KEYS=100000 $(BIN)/python -m pytest tests/faults/test_arms_kept.py --log-cli-level=INFO --durations=1
+
+soak-rollouts: $(STAMP)   ## rollouts of bank_full, ten of an identical version and one of each fault; their controllers killed
+	PENSTOCK_TEST_ROLLOUTS=10 $(BIN)/python -m pytest -s tests/faults/test_rollouts_served.py tests/faults/test_rollout_dies.py
+
+soak-aa: $(STAMP)   ## 20 rollouts of an identical version under full load: none is held or aborted; ten minutes; needs wrk
+	PENSTOCK_TEST_AA=20 $(BIN)/python -m pytest -s tests/faults/test_rollout_same.py
 
 # Half a gigabyte each, so in environments of their own; `make test` skips their tests.
 test-torch: .venv-torch/.installed   ## PyTorch modules and TorchScript

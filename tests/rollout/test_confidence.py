@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.rollout.confidence import Difference, half_width, winsorised
+from penstock.rollout.confidence import Difference, half_width, wilson, winsorised
 
 values = st.tuples(st.floats(-1e6, 1e6), st.sampled_from([0, 10_000, 500_000, 999_999]), st.booleans())
 
@@ -86,3 +86,9 @@ def test_parts_add_up(seen: list[tuple[float, int, bool]], cut: int) -> None:
 def test_extremes_are_cut() -> None:
     """Winsorised values stay within the bound on both sides."""
     assert [10, -10, 3] == [winsorised(value, 10) for value in (1e9, -1e9, 3)]
+
+
+def test_the_interval_of_a_share_at_one_look() -> None:
+    """Wilson's, as tables have it; everything is possible of nothing."""
+    assert (pytest.approx(0.0215, abs=1e-3), pytest.approx(0.1118, abs=1e-3)) == wilson(5, 100)
+    assert (0.0, 1.0) == wilson(0, 0)

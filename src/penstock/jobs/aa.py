@@ -17,16 +17,16 @@ from penstock.assignment import CHAMPION_ARM, Arm, Experiment, Split, assign, se
 from penstock.audit.follow import Follower, Reader
 from penstock.audit.record import Record
 from penstock.jobs.observing import CANARY, observation_of
-from penstock.rollout.confidence import LEAST_EACH, MEAN_ALPHA
+from penstock.rollout.confidence import LEAST_EACH, MEAN_ALPHA, wilson
 from penstock.rollout.evidence import Evidence
 from penstock.rollout.guardrails import ALPHA_OF, Guardrail, Watched
 from penstock.rollout.observation import Observation
-from penstock.rollout.paired import wilson
 from penstock.rollout.ratio import MISMATCH_ALPHA, log_mismatch
 from penstock.rollout.reading import SAMPLE_RATIO
 
 MOST_CALLS: Final = 10_000
 _LOOKS: Final = 100
+_TOLD_RECORDS: Final = 100_000
 _VERSION: Final = 1
 
 
@@ -83,15 +83,24 @@ class Life(msgspec.Struct, frozen=True):
 
 
 def read_calls(
-    follower: Follower, model: str, digest: str, *, since: datetime, most: int = MOST_CALLS
+    follower: Follower,
+    model: str,
+    digest: str,
+    *,
+    since: datetime,
+    most: int = MOST_CALLS,
+    tell: Callable[[int, int], None] = lambda records, calls: None,
 ) -> tuple[list[AaCall], list[datetime]]:
     """The first `most` calls since then that this content has answered or failed, and the moments of first and last.
 
-    Calls that named their version or had their arm by a rule are left out. Raises SegmentError.
+    Calls that named their version or had their arm by a rule are left out; `tell` hears now and then how many records
+    were read and calls found. Raises SegmentError.
     """
     calls: list[AaCall] = []
     moments: list[datetime] = []
-    for worker, record in _records(follower.reader(follower.since(since))):
+    for read, (worker, record) in enumerate(_records(follower.reader(follower.since(since))), 1):
+        if read % _TOLD_RECORDS == 0:
+            tell(read, len(calls))
         if record.model != model or record.digest != digest or record.at < since or record.placed_by is not None:
             continue
         seen = observation_of(record, worker) if record.kind != "feedback" and record.kind != "shadow" else None

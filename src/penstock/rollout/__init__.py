@@ -4,7 +4,6 @@ from penstock.rollout.confidence import Difference, Interval
 from penstock.rollout.evidence import Evidence
 from penstock.rollout.guardrails import GUARDRAILS, Guardrail, Watched
 from penstock.rollout.observation import Observation, Outcome
-from penstock.rollout.paired import Pair, Paired, PairedReading
 from penstock.rollout.reading import Reading
 
 __all__ = [
@@ -15,9 +14,6 @@ __all__ = [
     "Interval",
     "Observation",
     "Outcome",
-    "Pair",
-    "Paired",
-    "PairedReading",
     "Reading",
     "Watched",
 ]

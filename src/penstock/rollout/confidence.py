@@ -128,3 +128,13 @@ def _needed(n: int, mean: float, spread: float, *, planned: int, alpha: float) -
 
 def _joint(first: float, first_n: int, second: float, second_n: int) -> float:
     return (first * first_n + second * second_n) / (first_n + second_n) if first_n + second_n else 0.0
+
+
+def wilson(times: int, of: int, z: float = 1.96) -> tuple[float, float]:
+    """The interval of a share at one look. Source: Wilson 1927."""
+    if not of:
+        return 0.0, 1.0
+    share, square = times / of, z * z / of
+    middle = (share + square / 2) / (1 + square)
+    half = z * sqrt(share * (1 - share) / of + square / (4 * of)) / (1 + square)
+    return max(0.0, middle - half), min(1.0, middle + half)

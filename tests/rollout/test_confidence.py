@@ -90,5 +90,5 @@ def test_extremes_are_cut() -> None:
 
 def test_the_interval_of_a_share_at_one_look() -> None:
     """Wilson's, as tables have it; everything is possible of nothing."""
-    assert (pytest.approx(0.0215, abs=1e-3), pytest.approx(0.1118, abs=1e-3)) == wilson(5, 100)
+    assert pytest.approx((0.0215, 0.1118), abs=1e-3) == wilson(5, 100)
     assert (0.0, 1.0) == wilson(0, 0)

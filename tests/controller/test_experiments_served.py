@@ -80,7 +80,7 @@ def test_from_start_to_the_winner(serving: Governed, tmp_path: Path) -> None:
     ended = desk.ok("experiment", "end", "amount", "--winner", "blue", "--reason", "5 more a call").out
     assert "the experiment spent has ended" in ended
     assert 2 == serving.served("amount")
-    assert "blue: can be told" in desk.ok("experiment", "status", "amount").out
+    assert "blue: can be told" in desk.ok("experiment", "status", "amount", "--watch").out
 
 
 def test_what_cannot_be_started_or_ended(

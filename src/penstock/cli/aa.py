@@ -54,7 +54,7 @@ def aa(
     champion = find_version(settings, name, CHAMPION)
     follower = Follower(place / "audit", sealed_lines=sealed_lines_of(place))
     since = datetime.now(UTC) - timedelta(days=days)
-    found, moments = read_calls(follower, name, champion.digest, since=since, most=calls)
+    found, moments = read_calls(follower, name, champion.digest, since=since, most=calls, tell=_tell_reading)
     least = least_calls(weight)
     if len(found) < least:
         sys.stderr.write(
@@ -69,6 +69,11 @@ def aa(
         _print(report, champion.number)
     if any(one.lower > one.allowed for one in (report.aborts, report.holds)):
         raise typer.Exit(1)
+
+
+def _tell_reading(records: int, calls: int) -> None:
+    sys.stderr.write(f"{records:,} records read, {calls:,} calls found\n")
+    sys.stderr.flush()
 
 
 def _teller(runs: int) -> Callable[[int], None]:

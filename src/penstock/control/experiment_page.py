@@ -8,8 +8,11 @@ from penstock.control.answers import ArmAnswer, ExperimentAnswer, Judged
 from penstock.control.changes import Event, Weighed
 from penstock.control.rollout_page import readings_table
 from penstock.pictures import Line, escaped, lines, page, section, table
+from penstock.rollout.reading import SAMPLE_RATIO
 
-ARMS = ("arm", "version", "weight, %", "calls", "mean", "champion", "difference", "interval, at any time", "verdict")
+ARMS = (
+    "arm", "version", "weight, %", "calls", "of expected", "mean", "champion", "difference", "at any time", "verdict"
+)  # fmt: skip
 
 
 def page_of(answer: ExperimentAnswer, events: Sequence[Event] = ()) -> str:
@@ -35,15 +38,18 @@ def page_of(answer: ExperimentAnswer, events: Sequence[Event] = ()) -> str:
 
 
 def arm_row(arm: ArmAnswer) -> tuple[object, ...]:
-    """An arm as a row of `ARMS`."""
+    """An arm as a row of `ARMS`; `of expected`: how many callers it has of those that the weights let expect."""
     one = arm.difference
     calls = 0 if arm.judged is None else arm.judged.canary_n
+    readings = () if arm.judged is None else arm.judged.readings
+    share = next((found.ratio for found in readings if found.name == SAMPLE_RATIO), None)
+    expected = None if share is None else f"{share:.1%}"
     means: tuple[object, ...] = (None, None, None, None)
     if one is not None:
         between = None if one.lower is None or one.upper is None else f"{one.lower:.4g} to {one.upper:.4g}"
         means = (round(one.canary_mean, 5), round(one.champion_mean, 5), round(one.difference, 5), between)
     alarms = f"; in alarm: {', '.join(arm.alarms)}" if arm.alarms else ""
-    return arm.name, arm.version, arm.weight / 100, calls, *means, f"{arm.said}{alarms}"
+    return arm.name, arm.version, arm.weight / 100, calls, expected, *means, f"{arm.said}{alarms}"
 
 
 def _pictures(arm: str, judged: Judged, metric: str) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""A/A on real processes: an identical version, as many callers as fill the ticks, and nothing ever speaks against it."""
+"""A/A on real processes: an identical version, callers that fill the ticks, and nothing ever speaks against it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def serving(bundles: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) 
         for without in range(2):
             made.publish(variant(bundles["iris"], out, without))
         wait_for(lambda: 1 == made.served("iris"), "the champion")
-        line = [wrk, "-t1", f"-c{CALLERS}", "-d1d", "-s", str(script(out / "ask.lua")), made.server.url + IRIS]
+        line = [wrk, "-t1", f"-c{CALLERS}", "-d2h", "-s", str(script(out / "ask.lua")), made.server.url + IRIS]
         with subprocess.Popen(line, stdout=subprocess.DEVNULL) as asking:
             yield made
             asking.terminate()
@@ -102,8 +102,11 @@ def test_an_identical_version_is_never_held(serving: Governed) -> None:
         requests += n
         took_s = ((answer.rollout.ended or answer.rollout.since) - answer.rollout.started).total_seconds()
         all_n = n + (0 if answer.judged is None else answer.judged.champion_n)
-        told = f"run {run + 1}: {answer.rollout.status} after {took_s:.0f} s, {n} of {all_n} requests the canary's"
-        sys.stdout.write(f"\n{told}, {'; '.join(highest.lines(0.05))}")
+        lag_s = 0.0 if answer.judged is None else answer.judged.lag.seconds
+        told = f"run {run + 1}: {answer.rollout.status} after {took_s:.0f} s, {n:,} of {all_n:,} requests the canary's"
+        sys.stdout.write(f"\n{told}, read up to {lag_s:.1f} s before; {'; '.join(highest.lines(0.05))}")
+        sys.stdout.flush()
+        assert n > 0.1 * all_n, "a step was left before its requests were read"
     sys.stdout.write(f"\n{requests} canary requests; highest E over its limit: {'; '.join(highest.lines())}\n")
     assert [] == spoken
     assert "Traceback" not in serving.server.text

@@ -36,6 +36,7 @@ from penstock.routing import CHAMPION
 _LOG = logging.getLogger("penstock")
 _LOOK_S: Final = 0.2
 _IDLE_S: Final = 1.0
+_BEHIND_S: Final = 1.0
 _READER: Final = "rollout-"
 _LONGEST: Final = 64
 _REGISTER_S: Final = 30.0
@@ -82,13 +83,13 @@ class Rollouts:
         self._registered_s: dict[str, float] = {}
         self._ended: set[str] = set()  # rollouts that have their report
         self._ending = threading.Event()
-        self._is_at_work = False
+        self._is_at_work = self._is_behind = False
         self._said: dict[str, str] = {}  # by model; of all of them by ""
 
     def run(self) -> None:
         """Judge until `stop`."""
         self._is_at_work = True
-        while not self._ending.wait(_LOOK_S if self._under_way else _IDLE_S):
+        while not self._ending.wait(0.0 if self._is_behind else _LOOK_S if self._under_way else _IDLE_S):
             try:
                 self.look()
                 self._said.pop("", None)
@@ -126,6 +127,7 @@ class Rollouts:
             if model.rollout is not None and model.rollout.node in ("", self._node)
         ]
         running = {rollout.id for _, rollout in mine if rollout.is_running}
+        self._is_behind = False
         for model, rollout in mine:
             try:
                 if rollout.is_running:
@@ -148,6 +150,7 @@ class Rollouts:
             judging = Judging(path, fresh, self._follower, self._clock, since=rollout.started)
             self._under_way[rollout.id] = judging
         judged = judging.look()
+        self._is_behind |= judged.lag.seconds > _BEHIND_S
         if time.monotonic() - self._registered_s.get(rollout.id, -_REGISTER_S) >= _REGISTER_S:
             self._save(rollout.id, judging)
         action = self._action(name, model, rollout, judged)
@@ -207,12 +210,13 @@ class Rollouts:
             text = f"version {rollout.champion}, which it is compared with, is champion no more: version {now} is"
             return Action("abort", (Reason("champion_changed", text),))
         is_step = rollout.stage == "step"
+        stage_s = (datetime.fromtimestamp(self._clock(), UTC) - rollout.since).total_seconds()
         return next_action(
             Snapshot(
                 plan=rollout.plan,
                 stage=rollout.stage,
                 step=rollout.step,
-                stage_s=(datetime.fromtimestamp(self._clock(), UTC) - rollout.since).total_seconds(),
+                stage_s=stage_s - judged.lag.seconds if is_step else stage_s,  # as far as the log is read
                 is_applied=not is_step or not self._convergence.wait(model.revision, 0.0, {name}),
                 unfit=self._convergence.unfit(name, rollout.version),
                 readings=judged.readings,

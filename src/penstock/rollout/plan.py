@@ -36,8 +36,8 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """All that a decision depends on.
 
-    - `stage_s`: seconds since the stage or step began. `is_applied`: all workers have its weights; `unfit` says why
-      this machine cannot serve the canary.
+    - `stage_s`: seconds since the stage or step began, as far as the log is read. `is_applied`: all workers have its
+      weights; `unfit` says why this machine cannot serve the canary.
     - `readings`: the guardrails of the whole rollout. `canary_n`: requests of the canary that count, in this step.
     - `findings`: of replay or shadow, in those stages.
     - `held_by`: who holds it by hand, and why. `accepted`: soft alarms that a person has seen and let pass.

@@ -14,10 +14,12 @@ import pytest
 
 from penstock.assignment import Arm, Experiment, Goal
 from penstock.audit import Record
+from penstock.audit.readers import Readers
 from penstock.control.answers import ArmAnswer
 from penstock.control.changes import Weighed
-from penstock.control.experiments import watched_of
+from penstock.control.experiments import evidence_id, watched_of
 from penstock.controller.assemble import Plane
+from penstock.controller.judging import path_of
 from penstock.errors import Unknown
 from penstock.jobs.observing import Observer, value_of
 from penstock.rollout.evidence import Evidence
@@ -136,8 +138,11 @@ def test_what_was_judged_survives(plane: Plane, home: str) -> None:
     """Another controller goes on from the saved evidence; once it has ended it is still told, and its page is kept."""
     plane.operations.weigh("iris", experiment(), ANA)
     before = judged(plane, *calls(700), home=home)
+    readers = Readers(Path(home) / "audit")
+    assert 2 == len(readers.names)
     plane.operations.weigh("iris", None, ANA)
     plane.experiments.look()
+    assert [] == readers.names  # the log waits for it no more
     with plane_of(settings_of(Path(home))) as other:
         answer = other.operations.experiment("iris")
         assert (False, "ana@quay", 1) == (answer.is_running, answer.began_by, answer.champion)
@@ -155,6 +160,22 @@ def test_another_champion_ends_the_comparison(plane: Plane, home: str) -> None:
     after = judged(plane, *calls(300, begin=300), home=home)
     assert before["green"].difference == after["green"].difference
     assert plane.operations.experiment("iris").is_frozen
+
+
+def test_evidence_that_is_not_ours_stops_one_arm(plane: Plane, home: str, caplog: pytest.LogCaptureFixture) -> None:
+    """It is said once and not overwritten; the other arm is judged."""
+    plane.operations.weigh("iris", experiment(), ANA)
+    model = plane.control.state().model("iris")
+    path = path_of(Path(home), evidence_id(model, experiment(), experiment().arms[0]))
+    path.parent.mkdir()
+    path.write_bytes(b"{}")
+    for _ in range(2):
+        plane.experiments.look()
+    assert ["the arm blue of fees stands still"] == [
+        one.getMessage().partition(":")[0] for one in caplog.records if one.levelname == "ERROR"
+    ]
+    assert b"{}" == path.read_bytes()
+    assert [False, True] == [arm.judged is not None for arm in plane.experiments.answer("iris").arms]
 
 
 def test_calls_without_feedback(plane: Plane, home: str) -> None:

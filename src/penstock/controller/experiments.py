@@ -4,6 +4,7 @@ guardrail alarms. Nothing else is decided here. A thread of the controller, whic
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import threading
 import time
@@ -68,18 +69,16 @@ class Experiments:
         self._known: dict[str, Judged] = {}
         self._registered_s: dict[str, float] = {}
         self._ending = threading.Event()
-        self._said = ""
+        self._said: dict[str, str] = {}
 
     def run(self) -> None:
         """Judge until `stop`."""
         while not self._ending.wait(_LOOK_S if self._under_way else _IDLE_S):
             try:
                 self.look()
-                self._said = ""
+                self._said.pop("", None)
             except (PenstockError, OSError, ValueError) as error:  # tests stand still; what is served goes on
-                if self._said != str(error):
-                    _LOG.error("A/B tests stand still: %s; it is tried again", error)
-                self._said = str(error)
+                self._say("", "A/B tests stand still", error)
             except Exception:  # the edge of a thread that must go on
                 _LOG.exception("A/B tests stand still; it is tried again")
 
@@ -88,7 +87,7 @@ class Experiments:
         self._ending.set()
 
     def answer(self, name: str) -> ExperimentAnswer:
-        """How the last experiment of a model stands. Raises Unknown, StateUnavailable, OSError, ValueError."""
+        """How the last experiment of a model stands. Raises Unknown and StateUnavailable."""
         model = self._control.state().model(name)
         experiment = last_of(model, [] if model.experiment is not None else self._control.events())
         known = {}
@@ -99,28 +98,48 @@ class Experiments:
         return answer_of(model, experiment, known)
 
     def look(self) -> None:
-        """One look at each arm of each test. Raises StateUnavailable, SegmentError, OSError, ValueError."""
+        """One look at each arm of each test. Raises StateUnavailable, and OSError where a report cannot be written."""
         running: set[str] = set()
+        ended: set[str] = set()
         for model in self._control.state().models.values():
             experiment = model.experiment
             if experiment is None or experiment.goal is None:
                 continue
             for arm in experiment.arms:
-                running.add(self._judge(model, experiment, arm, experiment.goal))
-        ended = [self._under_way.pop(one) for one in self._under_way.keys() - running]
-        for _, judging in ended:
+                evidence = evidence_id(model, experiment, arm)
+                running.add(evidence)
+                try:
+                    self._judge(evidence, model, arm, experiment)
+                    self._said.pop(evidence, None)
+                except (PenstockError, OSError, ValueError) as error:  # this arm stands still, the others go on
+                    self._say(evidence, f"the arm {arm.name} of {experiment.id} stands still", error)
+        for one in self._under_way.keys() - running:
+            name, judging = self._under_way.pop(one)
             judging.save()
-        for one in self._known.keys() - running:
-            self._known.pop(one)
+            self._known.pop(one, None)
             self._registered_s.pop(one, None)
-            self._readers.forget(_READER + one)
-        for name in {name for name, _ in ended}:
+            self._said.pop(one, None)
+            ended.add(name)
+        self._tidy(running)
+        for name in ended:
             self._report(name)
 
-    def _judge(self, model: ModelState, experiment: Experiment, arm: Arm, goal: Goal) -> str:
-        evidence = evidence_id(model, experiment, arm)
+    def _tidy(self, running: set[str]) -> None:
+        """The log waits for no evidence but these."""
+        wanted = {reader_name(one) for one in running}
+        for name in self._readers.names:
+            if name.startswith(_READER) and name not in wanted:
+                self._readers.forget(name)
+
+    def _say(self, what: str, told: str, error: Exception) -> None:
+        if self._said.get(what) != str(error):
+            _LOG.error("%s: %s; it is tried again", told, error)
+        self._said[what] = str(error)
+
+    def _judge(self, evidence: str, model: ModelState, arm: Arm, experiment: Experiment) -> None:
         if evidence not in self._under_way:
-            fresh = Observer(experiment.id, Evidence.of(watched_of(goal)), arm=arm.name, goal=goal)
+            watched = watched_of(experiment.goal or Goal())
+            fresh = Observer(experiment.id, Evidence.of(watched), arm=arm.name, goal=experiment.goal)
             judging = Judging(path_of(self._home, evidence), fresh, self._follower, self._clock)
             self._under_way[evidence] = model.name, judging
         judging = self._under_way[evidence][1]
@@ -130,11 +149,10 @@ class Experiments:
         alarms = hard_alarms(judged) if arm.weight else []
         if alarms or time.monotonic() - self._registered_s.get(evidence, -_REGISTER_S) >= _REGISTER_S:
             judging.save()  # what an event rests on is on disk before the event is
-            self._readers.save(_READER + evidence, judging.position)
+            self._readers.save(reader_name(evidence), judging.position)
             self._registered_s[evidence] = time.monotonic()
         if alarms:
             self._stop_arm(model, without(experiment, arm.name), f"{arm.name} is stopped: {'; '.join(alarms)}")
-        return evidence
 
     def _stop_arm(self, model: ModelState, wanted: Experiment, why: str) -> None:
         try:
@@ -147,7 +165,10 @@ class Experiments:
     def _judged(self, evidence: str, alpha: float) -> Judged | None:
         if evidence in self._known:
             return self._known[evidence]
-        kept = read_kept(path_of(self._home, evidence))
+        try:
+            kept = read_kept(path_of(self._home, evidence))
+        except (OSError, ValueError):  # the log of the server says why
+            return None
         return None if kept is None else judged_of(kept, alpha)
 
     def _report(self, name: str) -> None:
@@ -162,3 +183,8 @@ class Experiments:
             path = path_of(self._home, f"{name}-{began}").with_suffix(".html")
             text = page_of(answer, [event for event in self._control.events() if event.model == name])
             write_whole(path, text.encode(), draft=path.with_suffix(".partial"))
+
+
+def reader_name(evidence: str) -> str:
+    """Under which name the evidence of an arm is registered as a reader of the log: a model's name may be too long."""
+    return _READER + hashlib.sha256(evidence.encode()).hexdigest()[:32]

@@ -114,3 +114,12 @@ def test_what_cannot_be_started_or_ended(
     desk.ok(*start, "--arm", "blue=2:10", "--id", "a")
     assert "there is blue" in desk("experiment", "end", "amount", "--reason", "x", "--winner", "red").err
     assert "blue (version 2) 10 %" in desk.ok(*start, "--arm", "blue=2:10", "--id", "a").out
+
+
+@pytest.mark.parametrize(
+    "words", [("experiment", "start"), ("experiment", "status"), ("experiment", "end"), ("rollout", "aa")]
+)
+def test_each_command_shows_an_example(tmp_path: Path, words: tuple[str, str]) -> None:
+    """`--help` ends in something to type."""
+    said = Desk(tmp_path)(*words, "--help")
+    assert (0, True) == (said.code, f"penstock {' '.join(words)} churn" in " ".join(said.out.split()))

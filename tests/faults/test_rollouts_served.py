@@ -113,7 +113,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Bank:
 def serving(data: Bank, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Governed]:
     """A server of two workers whose champion is the first version."""
     monkeypatch.setenv("PYTHONPATH", f"{Path(erring.__file__).parent}:{os.environ.get('PYTHONPATH', '')}")
-    with governed(tmp_path / "home", sklearn__trusted=TRUSTED) as started:
+    # What is slow here is the machine: no call is to miss its deadline.
+    with governed(tmp_path / "home", sklearn__trusted=TRUSTED, server__deadline_ms=30_000) as started:
         started.publish(data.champion)
         wait_for(lambda: 1 == started.served(NAME), "version 1 to be served")
         yield started

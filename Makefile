@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check lint types contract format bench bench-startup bench-swap bench-shadow bench-log bench-replay bench-peers load soak exactness simulate compression sizes clients readers schemathesis test-torch test-tensorflow soak-rows soak-kills soak-control soak-swaps soak-arms soak-rollouts soak-aa clean
+.PHONY: demo test check lint types contract format bench bench-startup bench-swap bench-shadow bench-log bench-replay bench-peers load soak exactness simulate simulate-ab compression sizes clients readers schemathesis test-torch test-tensorflow soak-rows soak-kills soak-control soak-swaps soak-arms soak-rollouts soak-aa clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -123,6 +123,9 @@ sizes: $(STAMP)   ## what each extra takes on disk
 
 simulate: $(STAMP)   ## a thousand simulated rollouts of each kind, for docs/rollouts.md; some five minutes
 	$(BIN)/python benchmarks/simulate.py --write
+
+simulate-ab: $(STAMP)   ## simulated A/B tests, for docs/experiments.md; some two minutes
+	$(BIN)/python benchmarks/ab_tests.py
 
 exactness: $(STAMP)   ## regenerates docs/exactness.md from ../shared/data
 	$(BIN)/python benchmarks/exactness.py

@@ -9,10 +9,27 @@ import msgspec
 
 from penstock.control.aliases import alias_of
 from penstock.control.changes import Event
-from penstock.errors import ControlError, InUse, Unknown
+from penstock.errors import ControlError, InUse, MoveRefused, Unknown
 
 Command = tuple[Any, ...]
 Line = tuple[Any, ...]
+
+
+WEIGHTS = (0, 500, 5000)
+"""Of a rollout's places: as a shadow, and at its two steps."""
+
+
+class Rolling(msgspec.Struct):
+    """A rollout: of which version and content, against which champion, at which place; what holds it, and by hand."""
+
+    version: int
+    digest: str
+    champion: int
+    place: int = 0
+    is_running: bool = True
+    is_slow: bool = False
+    is_held: bool = False
+    is_approved: bool = False
 
 
 class Kept(msgspec.Struct):
@@ -23,6 +40,9 @@ class Kept(msgspec.Struct):
     champions: list[int] = []
     is_lazy: bool = False
     serving: dict[str, int] = {}
+    rollout: Rolling | None = None
+    aborted: list[str] = []
+    weight: int = 0
 
 
 class Ledger:
@@ -101,7 +121,8 @@ class Ledger:
     def _remove(self, model: Kept, number: int) -> list[Line]:
         _require(model, number)
         named = list(model.aliases.values())
-        if number in [*named, *model.champions[-2:-1], *model.serving.values()]:
+        rolling = [model.rollout.version] if model.rollout is not None and model.rollout.is_running else []
+        if number in [*named, *model.champions[-2:-1], *model.serving.values(), *rolling]:
             raise InUse("")
         model.digests[number - 1] = None
         left = [one for one in model.champions if one != number]
@@ -122,6 +143,65 @@ class Ledger:
             model.serving[node] = version
         return [("serving", node, {} if version is None else {"champion": version})]
 
+    def _start(self, model: Kept, number: int, is_forced: bool) -> list[Line]:
+        _require(model, number)
+        digest = str(model.digests[number - 1])
+        if model.aliases["champion"] == number:
+            raise MoveRefused("", [], may_force=False)
+        if model.rollout is not None and model.rollout.is_running:
+            raise InUse("")
+        if digest in model.aborted and not is_forced:
+            raise MoveRefused("", [], may_force=True)
+        model.rollout = Rolling(number, digest, model.aliases["champion"])
+        return self._rolled(model, model.rollout, "start")
+
+    def _roll(self, model: Kept, verdict: str) -> list[Line]:
+        """What a controller has decided."""
+        now = model.rollout
+        if now is None or not now.is_running:
+            return []
+        is_overtaken = now.is_held or model.aliases["champion"] != now.champion
+        is_known = {"hold": now.is_slow, "wait": not now.is_slow or is_overtaken, "go": is_overtaken}
+        if is_known.get(verdict):
+            return []
+        if verdict == "go":
+            now.is_slow = False
+            if now.place + 1 == len(WEIGHTS):
+                return self._rolled(model, now, "promote")
+            now.place += 1
+            return self._rolled(model, now, "advance")
+        now.is_slow = verdict == "hold"
+        return self._rolled(model, now, {"wait": "go_on"}.get(verdict, verdict))
+
+    def _told(self, model: Kept, verb: str) -> list[Line]:
+        """What a person says."""
+        now = model.rollout
+        if now is None or not now.is_running:
+            raise Unknown("")
+        is_known = {"hold": now.is_held, "resume": not (now.is_held or now.is_slow), "approve": now.is_approved}
+        if is_known.get(verb):
+            return []
+        now.is_approved |= verb == "approve"
+        if verb in ("hold", "resume"):
+            now.is_held = verb == "hold"
+        now.is_slow &= verb != "resume"
+        return self._rolled(model, now, {"resume": "go_on"}.get(verb, verb))
+
+    def _rolled(self, model: Kept, now: Rolling, what: str) -> list[Line]:
+        """An event of a rollout, and what goes with it."""
+        lines: list[Line] = [("rolled", what, now.place)]
+        now.is_running = what not in ("abort", "promote")
+        model.aborted = [one for one in model.aborted if one != now.digest] + [now.digest] * (what == "abort")
+        if now.is_running and now.place == 0:
+            lines += self._move(model, "shadow", now.version)
+        elif model.aliases.get("shadow") == now.version:
+            lines += self._take(model, "shadow")
+        weight = WEIGHTS[now.place] if now.is_running else 0
+        if weight != model.weight:
+            model.weight = weight
+            lines.append(("weighed", weight))
+        return lines + (self._move(model, "champion", now.version) if what == "promote" else [])
+
 
 def _require(model: Kept, number: int) -> None:
     if not 0 < number <= len(model.digests) or model.digests[number - 1] is None:
@@ -137,5 +217,7 @@ def line_of(event: Event) -> Line:
         "removed": lambda: (change.version,),
         "configured": lambda: (change.after.options.is_lazy,),
         "serving": lambda: (change.node, change.after),
+        "rolled": lambda: (change.what, 0 if change.stage == "shadow" else change.step + 1),
+        "weighed": lambda: (0 if change.after is None else sum(arm.weight for arm in change.after.arms),),
     }
     return (event.model, event.kind, *told[event.kind]())

@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, ClassVar
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -21,29 +22,36 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from ledger import Command, Ledger, line_of
 from store_contract import OpensStore
 
-from penstock.control.changes import Event, ModelConfig, Moved, Published, Serving, Who
+from penstock.control import rollout_decisions
+from penstock.control.changes import Change, Event, ModelConfig, Moved, Published, Serving, Who
 from penstock.control.control import By, Control
 from penstock.control.history import history_of
 from penstock.control.sql_store import SqlStore
 from penstock.control.state import ModelState, State, folded
 from penstock.control.wanted import wanted_of
 from penstock.errors import ControlError
+from penstock.rollout.declared import Plan
+from penstock.rollout.plan import Action, Reason
 from penstock.routing import NOTHING, ModelOptions
 
 EXAMPLES = int(os.environ.get("PENSTOCK_TEST_EXAMPLES", "8"))  # `make soak-control` does 500
-START = datetime(2026, 3, 29, 0, 59, tzinfo=UTC)
+BEGIN = datetime(2026, 3, 29, 0, 59, tzinfo=UTC)
 BY = By(who=Who("ana@quay"), reason="because")
+PLAN = Plan(steps=(5.0, 50.0), replay=None)
 
 MODELS = st.sampled_from(["churn", "churn", "churn", "iris"])
 CONTENTS = st.integers(0, 5)
 NUMBERS = st.integers(1, 3)
-ALIASES = st.sampled_from(["champion", "Production", "candidate", "Staging", "blue"])
+ALIASES = st.sampled_from(["champion", "Production", "candidate", "Staging", "blue", "shadow"])
 PUBLISH = st.tuples(st.just("publish"), MODELS, CONTENTS)
 DEPLOY = st.tuples(st.just("move"), MODELS, st.just("champion"), NUMBERS)
 ROLLBACK = st.tuples(st.just("rollback"), MODELS)
 REMOVE = st.tuples(st.just("remove"), MODELS, NUMBERS)
+START = st.tuples(st.just("start"), MODELS, NUMBERS, st.booleans())
+ROLL = st.tuples(st.just("roll"), MODELS, st.sampled_from(["wait", "hold", "go", "go", "abort"]))
+TOLD = st.tuples(st.just("told"), MODELS, st.sampled_from(["hold", "resume", "approve", "abort", "promote"]))
 COMMANDS: st.SearchStrategy[Command] = st.one_of(
-    *(PUBLISH, PUBLISH, PUBLISH, DEPLOY, DEPLOY, ROLLBACK, ROLLBACK, REMOVE, REMOVE),
+    *(PUBLISH, PUBLISH, PUBLISH, DEPLOY, DEPLOY, ROLLBACK, ROLLBACK, REMOVE, REMOVE, START, START, ROLL, ROLL, TOLD),
     st.tuples(st.just("move"), MODELS, ALIASES, NUMBERS | st.none()),
     st.tuples(st.just("move"), MODELS, st.just("Archived"), NUMBERS),
     st.tuples(st.just("configure"), MODELS, st.booleans()),
@@ -108,9 +116,25 @@ def run(control: Control, command: Command) -> list[Event]:
         "serve": lambda node, version: control.note(
             name, Serving(node=node, after={} if version is None else {"champion": version}), BY.who
         ),
+        "start": lambda number, is_forced: control.start_rollout(
+            name, number, PLAN, msgspec.structs.replace(BY, is_forced=is_forced)
+        ),
+        "roll": lambda verdict: control.roll(name, BY, lambda state: decided(state, name, verdict)),
+        "told": lambda verb: control.roll(name, BY, lambda state: rollout_decisions.told(state, name, verb, "so")),
     }
     done: list[Event] = commands[verb](*rest)
     return done
+
+
+def decided(state: State, name: str, verdict: str) -> list[Change]:
+    """What a controller changes; "go" is whatever comes next."""
+    now = state.model(name).rollout
+    if now is None:
+        return []
+    is_last = now.stage == "step" and now.step + 1 == len(PLAN.steps)
+    made = {"wait": Action("wait"), "hold": Action("hold", (Reason("slow", "5 of 20"),)), "abort": Action("abort")}
+    action = made.get(verdict) or Action("promote" if is_last else "advance")
+    return rollout_decisions.roll(state, name, now.id, action)
 
 
 def outcome(control: Control, command: Command) -> list[tuple[Any, ...]] | type[ControlError]:
@@ -132,7 +156,7 @@ class ControlMachine(RuleBasedStateMachine):
     def begin(self, published: int, commands: list[Command], unfit: set[int]) -> None:
         self.opens = self.new_state()
         self.ledger = Ledger()
-        self.now = START
+        self.now = BEGIN
         self.wanted = NOTHING
         self.served: set[str] = set()
         self.unfit = {f"sha256:{content}" for content in unfit}
@@ -207,6 +231,7 @@ class ControlMachine(RuleBasedStateMachine):
         for name, kept in self.ledger.models.items():
             model = state.models[name]
             assert kept.aliases == model.aliases
+            assert kept.weight == sum(arm.weight for arm in ([] if model.experiment is None else model.experiment.arms))
             assert [number for number, digest in enumerate(kept.digests, 1) if digest is not None] == model.present
             assert "champion" in model.aliases or not model.versions
         self.converge(state)
@@ -232,7 +257,7 @@ class ControlMachine(RuleBasedStateMachine):
         if not hasattr(self, "reader"):
             return
         events = self.reader.since(0)
-        ticks = [START - timedelta(days=99), START + timedelta(days=9999)]
+        ticks = [BEGIN - timedelta(days=99), BEGIN + timedelta(days=9999)]
         ticks += [event.at + timedelta(microseconds=by) for event in events for by in (-1, 0, 1)]
         for name in {event.model for event in events}:
             for at in ticks:

@@ -13,7 +13,7 @@ import msgspec
 from penstock.assignment import Arm, Experiment
 from penstock.control import decisions
 from penstock.control.changes import Change, Rolled, Step
-from penstock.control.rollouts import CANARY, SHADOW, RolloutState, codes
+from penstock.control.rollouts import CANARY, HELD, SHADOW, RolloutState, codes
 from penstock.control.state import ModelState, State
 from penstock.errors import InUse, MoveRefused, Unknown
 from penstock.rollout.declared import Plan
@@ -68,7 +68,7 @@ def roll(
     now = model.rollout
     if now is None or now.id != rollout or not now.is_running:
         return []
-    if action.verdict in ("advance", "promote") and _is_overtaken(model, now):
+    if action.verdict in ("wait", "advance", "promote") and _is_overtaken(model, now):
         return []
     change = Rolled(
         rollout=now.id,
@@ -84,7 +84,8 @@ def roll(
         case "wait":
             return [_as(change, "go_on", why=())] if now.held else []
         case "hold":
-            return [] if now.held == codes(action.why) else [_as(change, "hold")]
+            why = [one for one in codes(action.why) if one != HELD]  # that a person holds it is an event already
+            return [] if list(now.held) == why else [_as(change, "hold")]
         case "advance":
             stage, step = following(now.plan, now.stage, now.step)
             change = msgspec.structs.replace(change, what="advance", stage=stage, step=step)

@@ -18,6 +18,8 @@ from penstock.rollout.reading import Reading
 
 CANARY: Final = "canary"
 SHADOW: Final = "shadow"
+HELD: Final = "held"
+"""The code of a hold by a person."""
 
 
 class RolloutState(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,7 +93,7 @@ def rolled(now: RolloutState | None, change: Rolled, at: datetime, who: Who) -> 
                 now, stage=change.stage, step=change.step, since=at, canary_n=change.canary_n, held=(), held_by=None
             )
         case "hold":
-            held = now.held if change.is_by_hand else tuple(one.code for one in change.why)
+            held = now.held if change.is_by_hand else tuple(one for one in codes(change.why) if one != HELD)
             return msgspec.structs.replace(now, held=held, held_by=held_by or now.held_by)
         case "go_on":
             accepted = now.accepted | set(change.accepted)

@@ -132,7 +132,7 @@ def test_killed_at_every_step(serving: Governed) -> None:
                 kill_controller(serving.server)
             return not rollout.is_running
 
-        wait_for(has_ended, "the end")
+        wait_for(has_ended, "the end", 300.0)
         wait_for(lambda: not [name for name in Readers(home / "audit").names if name.startswith("rollout-")], "tidying")
         assert EVENTS == [f"{one.what}-{one.stage}-{one.step}" for one in watching.events]
         assert (ALL, PLACES) == ({path.name for path in deaths.iterdir()}, killed)

@@ -44,6 +44,16 @@ def test_a_proven_step_is_left_after_its_time() -> None:
     assert "promote" == next_action(step(step=2)).verdict
 
 
+def test_a_step_lasts_until_its_requests_are_read() -> None:
+    """What the log has and nobody has read yet is no evidence, for going on as for a hold; an abort does not wait."""
+    assert ("wait", ["behind"]) == verdict(step(behind_s=2.0))
+    assert ("wait", ["behind", "no_evidence"]) == verdict(step(behind_s=2.0, canary_n=0))
+    assert ("advance", "abort") == (
+        next_action(step(behind_s=0.5)).verdict,
+        next_action(step(behind_s=2.0, readings=read(error="alarm"))).verdict,
+    )
+
+
 def test_a_hard_alarm_aborts_whatever_else_there_is() -> None:
     """Also while it is held by hand, and before the step's time."""
     alarmed = step(readings=read(error="alarm", slow="alarm"), stage_s=1.0, held_by="ada: looking")
@@ -138,11 +148,12 @@ def test_steps_rise(steps: tuple[float, ...]) -> None:
     soft=st.sampled_from(["ok", "alarm"]),
     canary_n=st.integers(0, 100_000),
     stage_s=st.floats(0, 1e6),
+    behind_s=st.sampled_from([0.0, 0.3, 50.0]),
     at=st.integers(0, 2),
     held=st.booleans(),
 )
 def test_it_never_goes_on_without_all_that_it_needs(
-    states: tuple[str, ...], soft: str, canary_n: int, stage_s: float, at: int, held: bool
+    states: tuple[str, ...], soft: str, canary_n: int, stage_s: float, behind_s: float, at: int, held: bool
 ) -> None:
     """For any state of the evidence: going on means proven, unheld, in time, and with requests seen."""
     hard = [one.name for one in OPEN if one.kind == "hard"]
@@ -150,6 +161,7 @@ def test_it_never_goes_on_without_all_that_it_needs(
         readings=read(**dict(zip(hard, states, strict=True)), slow=soft),
         canary_n=canary_n,
         stage_s=stage_s,
+        behind_s=behind_s,
         step=at,
         held_by="ada" if held else None,
     )
@@ -159,7 +171,7 @@ def test_it_never_goes_on_without_all_that_it_needs(
         "alarm" not in states,
         soft == "ok",
         not held,
-        stage_s >= PLAN.step_s,
+        stage_s - behind_s >= PLAN.step_s,
         is_full or (canary_n > 0 and "open" not in states),
     ])  # fmt: skip
     assert may == goes_on

@@ -210,13 +210,13 @@ class Rollouts:
             text = f"version {rollout.champion}, which it is compared with, is champion no more: version {now} is"
             return Action("abort", (Reason("champion_changed", text),))
         is_step = rollout.stage == "step"
-        stage_s = (datetime.fromtimestamp(self._clock(), UTC) - rollout.since).total_seconds()
         return next_action(
             Snapshot(
                 plan=rollout.plan,
                 stage=rollout.stage,
                 step=rollout.step,
-                stage_s=stage_s - judged.lag.seconds if is_step else stage_s,  # as far as the log is read
+                stage_s=(datetime.fromtimestamp(self._clock(), UTC) - rollout.since).total_seconds(),
+                behind_s=judged.lag.seconds,
                 is_applied=not is_step or not self._convergence.wait(model.revision, 0.0, {name}),
                 unfit=self._convergence.unfit(name, rollout.version),
                 readings=judged.readings,

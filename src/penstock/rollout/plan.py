@@ -36,8 +36,8 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """All that a decision depends on.
 
-    - `stage_s`: seconds since the stage or step began, as far as the log is read. `is_applied`: all workers have its
-      weights; `unfit` says why this machine cannot serve the canary.
+    - `stage_s`: seconds since the stage or step began; `behind_s`: how far the evidence is behind the log.
+    - `is_applied`: all workers have its weights; `unfit` says why this machine cannot serve the canary.
     - `readings`: the guardrails of the whole rollout. `canary_n`: requests of the canary that count, in this step.
     - `findings`: of replay or shadow, in those stages.
     - `held_by`: who holds it by hand, and why. `accepted`: soft alarms that a person has seen and let pass.
@@ -47,6 +47,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     stage: Stage
     step: int = 0
     stage_s: float = 0.0
+    behind_s: float = 0.0
     is_applied: bool = True
     unfit: str | None = None
     readings: tuple[Reading, ...] = ()
@@ -125,7 +126,7 @@ def _holds(now: Snapshot) -> Iterator[Reason]:
             if f"{now.stage}_flips" not in now.accepted:
                 yield Reason(f"{now.stage}_flips", text)
     if now.stage == "step" and not _is_last_full(now):
-        if not now.canary_n and now.stage_s >= now.plan.step_s and now.is_applied:
+        if not now.canary_n and now.stage_s - now.behind_s >= now.plan.step_s and now.is_applied:
             yield Reason("no_evidence", "no evidence: not one request of this step reached the canary")
         elif now.canary_n >= now.plan.step_requests:
             for text in _needs(now):
@@ -140,6 +141,8 @@ def _awaits(now: Snapshot) -> Iterator[Reason]:
         yield Reason("applying", "the workers are taking over the weights")
     if now.stage_s < now.plan.step_s:
         yield Reason("time", f"{now.plan.step_s - now.stage_s:.0f} s of the step's {now.plan.step_s:.0f} s are left")
+    elif now.stage_s - now.behind_s < now.plan.step_s:  # what is not read speaks neither for it nor against it
+        yield Reason("behind", f"the log is read up to {now.behind_s:.0f} s ago; the step's whole time is to be read")
     if _is_last_full(now):
         return
     if not now.canary_n:

@@ -118,7 +118,7 @@ def test_an_identical_version_is_never_held(serving: Governed) -> None:
         told = f"run {run + 1}: {answer.rollout.status} after {took_s:.0f} s, {n:,} of {all_n:,} requests the canary's"
         sys.stdout.write(f"\n{told}, read up to {lag_s:.1f} s before; {'; '.join(highest.lines(0.05))}")
         sys.stdout.flush()
-        assert n > 0.1 * all_n, "a step was left before its requests were read"
+        assert n > 0.03 * all_n, "a step was left before its requests were read"
     sys.stdout.write(f"\n{requests} canary requests; highest E over its limit: {'; '.join(highest.lines())}\n")
     assert [] == spoken
     assert "Traceback" not in serving.server.text

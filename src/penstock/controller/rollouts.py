@@ -112,7 +112,10 @@ class Rollouts:
         found = self._last.get(name)
         if found is not None and found[0] == rollout.id:
             return found[1:]
-        kept = read_kept(path_of(self._home, rollout.id))
+        try:
+            kept = read_kept(path_of(self._home, rollout.id))
+        except ValueError as error:  # it stands still, and is said to
+            return Judged(), Action("hold", (Reason("unreadable", str(error)),))
         begins = _BEGINS if self._is_at_work and rollout.is_running else None
         if kept is None:
             return None if begins is None else (Judged(), begins)

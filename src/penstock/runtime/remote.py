@@ -164,9 +164,12 @@ class _Ask:
         failed: dict[int, CallFailure] = {one.caller: failure_of(one) for one in ran.failed}
         rows = sum(len(ticket.rows) for place, ticket in enumerate(tickets) if place not in failed)
         try:
-            outputs = unpacked_outputs(ran, self._version.bundle.outputs, rows)
+            outputs = unpacked_outputs(ran, self._version.bundle.outputs, rows) if rows else {}
             predictions = self._version.predictions(outputs, rows) if rows else []
         except ModelFailed as failure:
+            return [failed.get(place, failure) for place in range(len(tickets))]
+        except Exception as bug:  # the edge to another process: callers must never be left without an answer
+            failure = ModelFailed.raised("the answer of the model's process cannot be read:", bug)
             return [failed.get(place, failure) for place in range(len(tickets))]
         results: Results = []
         start = 0

@@ -22,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from penstock.errors import DeadlineExceeded, PenstockError
+from penstock.errors import DeadlineExceeded, ModelFailed, PenstockError
 from penstock.loading import load_model
 from penstock.logs import set_up_logs
 from penstock.runtime import Model
@@ -82,6 +82,8 @@ class Desk:
         signal.setitimer(signal.ITIMER_REAL, self._limit_s)
         try:
             return computed(self.model, run, columns)
+        except Exception as bug:  # the edge to a model's own answers: its callers must never be left without one
+            return refused(run, ModelFailed.raised("the model's answer cannot be sent:", bug))
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
 

@@ -62,7 +62,7 @@ def packed(directory: Path) -> Path:
 async def write(home: Path, model: Model, rows: int, width: int) -> None:
     """So many rows and their answers, in calls of `width` rows and ticks of 16 calls."""
     table = customers(rows, seed=11)[0].drop(columns="signed_up")
-    checked = model.check.from_objects(table.to_dict("records")).rows
+    checked = model.check.from_objects(table.to_dict("records")).rows  # type: ignore[arg-type]  # of pandas: keys of any kind
     async with AuditLog(home / "audit") as log:
         for number, start in enumerate(range(0, rows, width)):
             part = checked[start : start + width]

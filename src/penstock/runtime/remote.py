@@ -169,8 +169,8 @@ class _Ask:
         except ModelFailed as failure:
             return [failed.get(place, failure) for place in range(len(tickets))]
         except Exception as bug:  # the edge to another process: callers must never be left without an answer
-            failure = ModelFailed.raised("the answer of the model's process cannot be read:", bug)
-            return [failed.get(place, failure) for place in range(len(tickets))]
+            unread = ModelFailed.raised("the answer of the model's process cannot be read:", bug)
+            return [failed.get(place, unread) for place in range(len(tickets))]
         results: Results = []
         start = 0
         for place, ticket in enumerate(tickets):

@@ -192,6 +192,8 @@ class Ledger:
         lines: list[Line] = [("rolled", what, now.place)]
         now.is_running = what not in ("abort", "promote")
         model.aborted = [one for one in model.aborted if one != now.digest] + [now.digest] * (what == "abort")
+        if what in ("hold", "go_on", "approve"):
+            return lines
         if now.is_running and now.place == 0:
             lines += self._move(model, "shadow", now.version)
         elif model.aliases.get("shadow") == now.version:

@@ -213,8 +213,8 @@ def test_a_model_that_overflows(server: Running, client: httpx.Client) -> None:
     answer = client.post("/v1/models/amount/predict", json={"instances": [{"x": 1.7e308}]})
     error = answer.json()["error"]
     record = server.record(error["request_id"])
-    assert (500, "model_failed") == (answer.status_code, error["code"])
-    assert ("failure", "model_failed", [{"x": 1.7e308}], None, 1) == (
+    assert (500, "output_refused") == (answer.status_code, error["code"])
+    assert ("failure", "output_refused", [{"x": 1.7e308}], None, 1) == (
         record.kind,
         record.code,
         record.input,

@@ -27,9 +27,8 @@ ABSENT: Final = msgspec.Raw(b"")
 
 MALFORMED: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _SPACE: Final = b" \t\r\n"
-# What stands before a NaN that is in no text, or before the end. Texts are taken whole, closed or not, and nothing is
-# tried twice, so that this is linear whatever is sent.
-_UP_TO_NAN: Final = re.compile(rb'((?:[^"N]++|"(?:[^"\\]++|\\.)*+"?|N(?!aN))*+)(NaN|\Z)', re.DOTALL)
+# A text, closed or not, or a NaN that is in none. Nothing is tried twice, so that this is linear whatever is sent.
+_TEXT_OR_NAN: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?|NaN', re.DOTALL)
 
 
 class Sent(NamedTuple):
@@ -175,7 +174,7 @@ def read_json(body: bytes, decoder: msgspec.json.Decoder[Envelope], read: Callab
         return read(_envelope(body, decoder))
     except MALFORMED as error:
         if b"NaN" in body and isinstance(error, msgspec.DecodeError):
-            without = _UP_TO_NAN.sub(lambda found: found[1] + b"null" if found[2] else found[1], body)
+            without = _TEXT_OR_NAN.sub(lambda found: b"null" if found[0] == b"NaN" else found[0], body)
             if without != body:
                 return read_json(without, decoder, read)
         raise unreadable(error, body) from None

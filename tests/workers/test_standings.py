@@ -38,13 +38,13 @@ async def until(holds: Callable[[], object]) -> None:
 class Play:
     """A home at revision 1, and two workers that serve it; `told` is what a controller would hear."""
 
-    def __init__(self, home: Path, bundle: Path) -> None:
+    def __init__(self, home: Path, bundle: Path, natives: Natives | None = None) -> None:
         self.home, self.bundle = home, bundle
         self.workers: list[Worker] = []
         self.ends: dict[int, socket.socket] = {}
         self.told: list[Standing] = []
         write_wanted(home, wanted(1, bundle, 1))
-        natives = Natives(Settings(), workers=list)
+        natives = natives if natives is not None else Natives(Settings(), workers=list)
         self.standings = Standings(
             home, read_wanted(home), natives, workers=lambda: self.workers, tell=self.told.append
         )
@@ -108,6 +108,50 @@ class Play:
         worker.end.close()
         self.ends[worker.number].close()
         worker.process.wait()
+
+
+class SlowNatives(Natives):
+    """Has what revision 3 needs only once it may; `let` are the revisions for which others were ended."""
+
+    def __init__(self) -> None:
+        super().__init__(Settings(), workers=list)
+        self.may = asyncio.Event()
+        self.let: list[int] = []
+
+    async def take_up(self, wanted: Wanted) -> dict[str, str]:
+        """As of the real ones, which wait for their processes."""
+        if wanted.revision == 3:
+            await self.may.wait()
+        return {}
+
+    def let_go(self, wanted: Wanted) -> None:
+        """As of the real ones, which end what `wanted` does not need."""
+        self.let.append(wanted.revision)
+
+
+def test_what_is_overtaken_ends_nothing_that_is_waited_for(tmp_path: Path, bundles: dict[str, Path]) -> None:
+    """A change that all workers serve while a later one waits for its native processes leaves these alone: ended by
+    it, they would be waited for without end.
+    """
+
+    async def play() -> tuple[list[int], list[int]]:
+        natives = SlowNatives()
+        scene = Play(tmp_path, bundles["iris"], natives)
+        scene.want(wanted(2, bundles["iris"], 2, 1))
+        scene.apply(0, await scene.asks(0))
+        last = await scene.asks(1)
+        scene.want(wanted(3, bundles["iris"], 3, 2))
+        await until(lambda: scene.standings.standing().revision == 3)
+        scene.apply(1, last)
+        await scene.tasks[0]
+        before = list(natives.let)
+        natives.may.set()
+        scene.apply(0, await scene.asks(0))
+        scene.apply(1, await scene.asks(1))
+        await scene.end()
+        return before, natives.let
+
+    assert ([], [3]) == asyncio.run(play())
 
 
 def test_what_is_new_is_loaded_by_one_worker_first(tmp_path: Path, bundles: dict[str, Path]) -> None:

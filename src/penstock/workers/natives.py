@@ -242,7 +242,7 @@ class Natives:
                 self._keepers.append(keeper)
                 keeper.load()
         needed = [keeper for keeper in self._keepers if keeper.native in natives]
-        while not all(keeper.was_up or keeper.failure for keeper in needed):
+        while not all(keeper.was_up or keeper.failure or keeper not in self._keepers for keeper in needed):
             await asyncio.sleep(_LOOK_S)
         failures = {}
         for keeper in needed:

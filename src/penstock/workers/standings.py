@@ -98,7 +98,8 @@ class Standings:
                 if not await self._is_taken_up(stage, wanted):
                     break
             else:
-                self._natives.let_go(wanted)
+                if self._newest is wanted:  # else it would end what a later call is waiting for
+                    self._natives.let_go(wanted)
         except PenstockError as error:
             _LOG.error("what ought to be served is not taken up: %s", error)
         self.look()

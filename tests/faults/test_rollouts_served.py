@@ -130,7 +130,7 @@ def rolled_out(serving: Governed, callers: Callers, version: Path, plan: Plan = 
         return not now.is_running or bool({*now.held} - {"no_evidence"})
 
     with callers, contextlib.suppress(AssertionError):  # what is still under way then is told by the test
-        wait_for(has_ended, "the end of the rollout", REQUESTS / RATE * 3)
+        wait_for(has_ended, "the end of the rollout", REQUESTS / RATE * 10)
     return serving.operations.rollout(NAME)
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from penstock.audit import Record, read_record, tag
 from penstock.audit.columns import ENVELOPE_SCHEMA, Gathering, Source, joined, lines_of, records_of, table_of
 from penstock.audit.record import line_of as numbered_line
-from penstock.audit.sealed import committed_lines
+from penstock.audit.sealed import committed_writes
 from penstock.errors import SegmentError
 from records import answered, odd_ones, write
 
@@ -27,7 +27,7 @@ def line_of(record: Record) -> bytes:
 
 def test_every_record_comes_back(tmp_path: Path) -> None:
     """Each record, however odd, is read from the table as it is read from the segment, to the last byte."""
-    lines = list(committed_lines(write(tmp_path, odd_ones())))
+    lines = [line for lines, _ in committed_writes(write(tmp_path, odd_ones())) for line in lines]
     table = table_of(lines, OURS)
     assert sorted(lines) == sorted(lines_of(table))
     there = {record.request_id: repr(record) for record in records_of(table)}

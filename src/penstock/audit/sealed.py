@@ -180,9 +180,3 @@ def committed_writes(path: Path) -> Iterator[tuple[list[bytes], bytes]]:
         raise
     except OSError as error:
         raise SegmentError(f"Expected a readable audit segment at {path}, but: {error.strerror}") from error
-
-
-def committed_lines(path: Path) -> Iterator[bytes]:
-    """The lines of all records, as `committed_writes` has them."""
-    for lines, _ in committed_writes(path):
-        yield from lines

@@ -40,8 +40,8 @@ def aa(
     traffic, or where the rate is above what is allowed by more than chance explains. It sees what callers do, not what
     a second version does to the machine. Example: `penstock rollout aa churn --days 2 --runs 200`
     """
+    from penstock.audit.extra import sealed_lines
     from penstock.audit.follow import Follower
-    from penstock.controller.replay import sealed_lines_of
     from penstock.controller.versions import find_version
     from penstock.jobs.aa import least_calls, read_calls, report_of
     from penstock.routing import CHAMPION
@@ -52,7 +52,7 @@ def aa(
     if not (place / "audit").is_dir():
         raise FileNotFoundError(f"{place / 'audit'}: there is no audit log in this home")
     champion = find_version(settings, name, CHAMPION)
-    follower = Follower(place / "audit", sealed_lines=sealed_lines_of(place))
+    follower = Follower(place / "audit", sealed_lines=sealed_lines)
     since = datetime.now(UTC) - timedelta(days=days)
     found, moments = read_calls(follower, name, champion.digest, since=since, most=calls, tell=_tell_reading)
     least = least_calls(weight)

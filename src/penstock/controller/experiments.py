@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from penstock.assignment import Arm, Experiment, Goal
+from penstock.audit.extra import sealed_lines
 from penstock.audit.follow import Follower
 from penstock.audit.readers import Readers
 from penstock.control.answers import ExperimentAnswer, Judged
@@ -61,7 +62,7 @@ class Experiments:
         self._home = home
         self._who = Who(f"penstock@{node}")
         self._clock = clock
-        self._follower = Follower(home / "audit")
+        self._follower = Follower(home / "audit", sealed_lines=sealed_lines)
         self._readers = Readers(home / "audit")
         self._under_way: dict[
             str, tuple[str, Judging]

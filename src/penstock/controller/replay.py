@@ -6,7 +6,6 @@ python -m penstock.controller.replay      takes the task as a line on standard i
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
 import resource
 import signal
@@ -20,9 +19,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from penstock.audit.extra import require_audit
-from penstock.audit.follow import SealedLines
-from penstock.audit.sealed import SEALED
+from penstock.audit.extra import sealed_lines
 from penstock.errors import JobFailed, PenstockError
 from penstock.jobs.replay import Progress, Question, Replay, Report, alone
 from penstock.loading import load_model
@@ -121,24 +118,13 @@ def replay(task: Task, tell: Callable[[Told], None]) -> Report:
             task.question,
             model,
             moments=task.moments,
-            sealed_lines=sealed_lines_of(home),
+            sealed_lines=sealed_lines,
             batch_rows=task.batch_rows,
             again=task.again,
         )
         if job.resumed_at is not None:
             tell(Resumes(job.resumed_at, job.pairs))
         return job.run(lambda progress: tell(Going(progress)))
-
-
-def sealed_lines_of(home: Path) -> SealedLines | None:
-    """What reads the sealed part of the log, which needs pyarrow, where there is one. Raises MissingExtra."""
-    if not (home / "audit" / SEALED).exists():
-        return None
-    require_audit("reading what is sealed of the audit log")
-    # Only here: whoever has sealed nothing need not have it.
-    module = importlib.import_module("penstock.audit.sealed_lines")
-    found: SealedLines = module.sealed_lines
-    return found
 
 
 def _end_with_input() -> None:

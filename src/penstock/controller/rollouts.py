@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
+from penstock.audit.extra import sealed_lines
 from penstock.audit.follow import Follower
 from penstock.audit.readers import Readers
 from penstock.control import rollout_decisions
@@ -25,7 +26,6 @@ from penstock.control.rollouts import RolloutState
 from penstock.control.state import ModelState
 from penstock.controller.convergence import Convergence
 from penstock.controller.judging import Judging, judged_of, path_of, read_kept
-from penstock.controller.shadow_process import sealed_lines
 from penstock.durable import write_whole
 from penstock.errors import PenstockError, StateUnavailable
 from penstock.jobs.observing import Observer

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import fcntl
-import importlib
 import os
 import resource
 import signal
@@ -24,7 +23,7 @@ from typing import Final
 
 import msgspec
 
-from penstock.audit.sealed import SealedSegment
+from penstock.audit.extra import sealed_lines
 from penstock.errors import PenstockError
 from penstock.jobs.recorded import Asked
 from penstock.jobs.scoring import Scoring
@@ -79,14 +78,6 @@ def _alone(home: Path, of: Shadowed) -> Iterator[None]:
     with stem_of(home, of.model, of.version, ".lock").open("ab") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-def sealed_lines(audit: Path, entry: SealedSegment, after: int) -> Iterator[tuple[int, bytes]]:
-    """With pyarrow, which is loaded only where a segment was sealed before it was read."""
-    found: Iterator[tuple[int, bytes]] = importlib.import_module("penstock.audit.sealed_lines").sealed_lines(
-        audit, entry, after
-    )
-    return found
 
 
 def _give_way(is_idle: bool) -> None:

@@ -10,10 +10,10 @@ import msgspec
 import pytest
 
 from penstock.audit import Record
-from penstock.audit.readers import Readers
+from penstock.audit.readers import Readers, reader_name
 from penstock.controller.assemble import Plane
 from penstock.controller.judging import path_of
-from penstock.controller.rollouts import Rollouts, reader_name
+from penstock.controller.rollouts import Rollouts
 from penstock.controller.stages import StagesHere
 from penstock.errors import InUse
 from penstock.rollout.declared import Plan
@@ -84,7 +84,7 @@ def test_it_counts_from_its_start(plane: Plane, home: Path) -> None:
     rollout = started(plane, LONG)
     write(home / "audit", calls(rollout, LONG), worker=1)
     look_until(plane.rollouts, lambda: 2 == canary_n(plane.rollouts, LONG))
-    assert [reader_name(rollout)] == Readers(home / "audit").names
+    assert [reader_name("rollout", rollout)] == Readers(home / "audit").names
 
 
 def test_broken_evidence_stops_no_other(plane: Plane, home: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -110,7 +110,7 @@ def test_an_end_that_another_controller_saw(plane: Plane, home: Path) -> None:
         started(plane, "amount")
     plane.operations.tell_rollout("amount", "abort", msgspec.structs.replace(ANA, reason="enough"))
     stages = StagesHere(home, plane.repository, settings_of(home))
-    assert [reader_name(rollout)] == Readers(home / "audit").names
+    assert [reader_name("rollout", rollout)] == Readers(home / "audit").names
     node = plane.control.state().model("amount").rollout
     assert node is not None
     Rollouts(plane.control, plane.convergence, stages, home=home, node=node.node).look()

@@ -6,11 +6,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from penstock.audit.position import Position
+from penstock.audit.readers import reader_name
 from penstock.control.changes import Event, Lineage, Moved, Published, Who
 from penstock.control.state import State, folded
 from penstock.controller.shadows import answer_of, counted, wanted_shadows
 from penstock.jobs.comparison import ComparisonState
-from penstock.jobs.shadow_state import Shadowed, ShadowState, make_folder, reader_name, stem_of, write_state
+from penstock.jobs.shadow_state import Shadowed, ShadowState, make_folder, stem_of, write_state
 from penstock.jobs.taken import Tally
 
 FIRST = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -113,6 +114,6 @@ def test_metrics(tmp_path: Path) -> None:
 
 def test_a_long_name_is_a_readers_all_the_same() -> None:
     """A reader's name has at most 64 characters, a model's alone may have as many."""
-    assert "shadow-churn-2" == reader_name("churn", 2)
-    assert 64 >= len(reader_name("m" * 64, 12))
-    assert reader_name("m" * 64, 12) != reader_name("m" * 63 + "n", 12)
+    assert "shadow-churn-2" == reader_name("shadow", "churn-2")
+    assert 64 >= len(reader_name("shadow", "m" * 64 + "-12"))
+    assert reader_name("shadow", "m" * 64 + "-12") != reader_name("shadow", "m" * 63 + "n-12")

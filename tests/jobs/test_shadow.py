@@ -16,7 +16,7 @@ import pytest
 from shadowing import Champion, Killed, caught_up, killing, let_go, shadow_of, shadowed, shadows_in
 
 from penstock.audit import Recovered, recover, verify
-from penstock.audit.readers import Readers
+from penstock.audit.readers import Readers, reader_name
 from penstock.bundle.outputs import Outputs
 from penstock.errors import ModelFailed
 from penstock.jobs import shadow as shadow_module
@@ -24,7 +24,7 @@ from penstock.jobs.recorded import Asked
 from penstock.jobs.scoring import Scoring
 from penstock.jobs.shadow import Shadow
 from penstock.jobs.shadow_log import ShadowLog
-from penstock.jobs.shadow_state import read_state, reader_name
+from penstock.jobs.shadow_state import read_state
 from penstock.runtime import Model
 from penstock.runtime.model import open_model
 from penstock.schema import Columns
@@ -136,7 +136,7 @@ def test_it_goes_on_where_it_was(iris: Model, tmp_path: Path) -> None:
         shadow.close()
         assert (4 * lives, 4 * lives) == (shadow.state.pairs, len(shadows_in(tmp_path)))
     readers = Readers(tmp_path / "audit")
-    assert [reader_name("iris", 2)] == readers.names
+    assert [reader_name("shadow", "iris-2")] == readers.names
     segments = [path.relative_to(tmp_path / "audit") for path in (tmp_path / "audit").glob("worker-*/*.jsonl")]
     assert {True} == {readers.has_passed(str(segment)) for segment in segments}
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +19,8 @@ from penstock.errors import SegmentError
 
 READERS: Final = "readers"
 HELD_S: Final = 6 * 3600.0
-_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_LONGEST: Final = 64
+_NAME: Final = re.compile(rf"[a-z0-9][a-z0-9._-]{{0,{_LONGEST - 1}}}")
 
 
 class Readers:
@@ -62,6 +64,12 @@ class Readers:
         """Wait for `name` no longer."""
         self._path(name).unlink(missing_ok=True)
 
+    def keep_only(self, kind: str, names: Collection[str]) -> None:
+        """Of the readers of a kind (see `reader_name`), wait for no other any longer."""
+        for name in self.names:
+            if name.startswith(f"{kind}-") and name not in names:
+                self.forget(name)
+
     def has_passed(self, segment: str) -> bool:
         """Whether every registered reader has read all of a segment that no worker writes any more, or it has waited
         for them long enough. `segment` is its path below the audit directory.
@@ -89,6 +97,12 @@ class Readers:
         if not _NAME.fullmatch(name):
             raise ValueError(f"Expected a name of a-z, 0-9, '.', '_' and '-' for a reader, got {name!r}")
         return self._audit / READERS / f"{name}.json"
+
+
+def reader_name(kind: str, of: str) -> str:
+    """Under which name a reader of that kind is registered; `of` may be longer than a name."""
+    name = f"{kind}-{of}"
+    return name if len(name) <= _LONGEST else f"{kind}-{hashlib.sha256(of.encode()).hexdigest()[:32]}"
 
 
 def _is_behind(mark: Mark | None, index: int, size_bytes: int) -> bool:

@@ -4,7 +4,6 @@ guardrail alarms. Nothing else is decided here. A thread of the controller, whic
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import threading
 import time
@@ -15,7 +14,7 @@ from typing import Final
 from penstock.assignment import Arm, Experiment, Goal
 from penstock.audit.extra import sealed_lines
 from penstock.audit.follow import Follower
-from penstock.audit.readers import Readers
+from penstock.audit.readers import Readers, reader_name
 from penstock.control.answers import ExperimentAnswer, Judged
 from penstock.control.changes import Who
 from penstock.control.control import By, Control
@@ -41,7 +40,7 @@ from penstock.rollout.evidence import Evidence
 _LOG = logging.getLogger("penstock")
 _LOOK_S: Final = 0.2
 _IDLE_S: Final = 1.0
-_READER: Final = "experiment-"
+_READER: Final = "experiment"
 _REGISTER_S: Final = 30.0
 
 
@@ -121,16 +120,9 @@ class Experiments:
             self._registered_s.pop(one, None)
             self._said.pop(one, None)
             ended.add(name)
-        self._tidy(running)
+        self._readers.keep_only(_READER, {reader_name(_READER, one) for one in running})
         for name in ended:
             self._report(name)
-
-    def _tidy(self, running: set[str]) -> None:
-        """The log waits for no evidence but these."""
-        wanted = {reader_name(one) for one in running}
-        for name in self._readers.names:
-            if name.startswith(_READER) and name not in wanted:
-                self._readers.forget(name)
 
     def _say(self, what: str, told: str, error: Exception) -> None:
         if self._said.get(what) != str(error):
@@ -150,7 +142,7 @@ class Experiments:
         alarms = hard_alarms(judged) if arm.weight else []
         if alarms or time.monotonic() - self._registered_s.get(evidence, -_REGISTER_S) >= _REGISTER_S:
             judging.save()  # what an event rests on is on disk before the event is
-            self._readers.save(reader_name(evidence), judging.position)
+            self._readers.save(reader_name(_READER, evidence), judging.position)
             self._registered_s[evidence] = time.monotonic()
         if alarms:
             self._stop_arm(model, without(experiment, arm.name), f"{arm.name} is stopped: {'; '.join(alarms)}")
@@ -184,8 +176,3 @@ class Experiments:
             path = path_of(self._home, f"{name}-{began}").with_suffix(".html")
             text = page_of(answer, [event for event in self._control.events() if event.model == name])
             write_whole(path, text.encode(), draft=path.with_suffix(".partial"))
-
-
-def reader_name(evidence: str) -> str:
-    """Under which name the evidence of an arm is registered as a reader of the log: a model's name may be too long."""
-    return _READER + hashlib.sha256(evidence.encode()).hexdigest()[:32]

@@ -4,7 +4,6 @@ the control plane. A thread of the controller; what it knows is in the state and
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import threading
 import time
@@ -16,7 +15,7 @@ from typing import Final, Protocol
 
 from penstock.audit.extra import sealed_lines
 from penstock.audit.follow import Follower
-from penstock.audit.readers import Readers
+from penstock.audit.readers import Readers, reader_name
 from penstock.control import rollout_decisions
 from penstock.control.answers import Judged, RolloutAnswer
 from penstock.control.changes import Who
@@ -37,8 +36,7 @@ _LOG = logging.getLogger("penstock")
 _LOOK_S: Final = 0.2
 _IDLE_S: Final = 1.0
 _BEHIND_S: Final = 1.0
-_READER: Final = "rollout-"
-_LONGEST: Final = 64
+_READER: Final = "rollout"
 _REGISTER_S: Final = 30.0
 """How often the log hears how far a rollout has read it, that segments need not wait."""
 _BEGINS: Final = Action("wait", (Reason("begins", "it is looked at within a second"),))
@@ -176,7 +174,7 @@ class Rollouts:
 
     def _save(self, rollout_id: str, judging: Judging) -> None:
         judging.save()
-        self._readers.save(reader_name(rollout_id), judging.position)
+        self._readers.save(reader_name(_READER, rollout_id), judging.position)
         self._registered_s[rollout_id] = time.monotonic()
 
     def _end(self, name: str, rollout: RolloutState) -> None:
@@ -196,10 +194,7 @@ class Rollouts:
         """The log waits for no rollout but these."""
         for rollout_id in self._under_way.keys() - running:  # another one of its model has begun since
             del self._under_way[rollout_id]
-        wanted = {reader_name(rollout_id) for rollout_id in running}
-        for name in self._readers.names:
-            if name.startswith(_READER) and name not in wanted:
-                self._readers.forget(name)
+        self._readers.keep_only(_READER, {reader_name(_READER, rollout_id) for rollout_id in running})
 
     def _say(self, name: str, error: Exception) -> None:
         if self._said.get(name) != str(error):
@@ -230,9 +225,3 @@ class Rollouts:
                 is_approved=rollout.is_approved,
             )
         )
-
-
-def reader_name(rollout_id: str) -> str:
-    """Under which name a rollout is registered as a reader of the log."""
-    name = _READER + rollout_id
-    return name if len(name) <= _LONGEST else f"{_READER}{hashlib.sha256(rollout_id.encode()).hexdigest()[:32]}"

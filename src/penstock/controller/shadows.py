@@ -25,7 +25,7 @@ from penstock.control.state import ModelState, State
 from penstock.controller.shadow_process import Task
 from penstock.errors import PenstockError
 from penstock.jobs.shadow_log import SHADOW_WORKER
-from penstock.jobs.shadow_state import Shadowed, ShadowState, read_state, reader_name
+from penstock.jobs.shadow_state import Shadowed, ShadowState, read_state
 from penstock.routing import CHAMPION, SHADOW
 from penstock.settings import Settings, environment_for_child
 from penstock.telemetry import FamilyState, Registry
@@ -35,7 +35,6 @@ _LOG = logging.getLogger("penstock")
 _LOOK_S: Final = 1.0
 _END_S: Final = 5.0
 _REASON_BYTES: Final = 2000
-_READER: Final = "shadow-"
 _LABELS: Final = ("model", "version")
 _COUNTERS: Final = {
     "penstock_shadow_pairs_total": "Rows that champion and shadow have answered.",
@@ -158,7 +157,7 @@ class Shadows:
         wanted = wanted_shadows(state)
         for name in self._ones.keys() - wanted.keys():
             self._ones.pop(name).end()
-        self._forget({reader_name(of.model, of.version) for of in wanted.values()})
+        self._readers.keep_only(SHADOW, {of.reader for of in wanted.values()})
         for name, of in wanted.items():
             self._register(of)
             path = self._path(name, of.version)
@@ -177,14 +176,8 @@ class Shadows:
 
     def _register(self, of: Shadowed) -> None:
         """From now on the log waits for it, which begins with the alias, while its bundle is still being tried."""
-        name = reader_name(of.model, of.version)
-        if self._readers.position(name) is None:
-            self._readers.save(name, Follower(self._home / "audit", workers=range(SHADOW_WORKER)).since(of.since))
-
-    def _forget(self, wanted: set[str]) -> None:
-        for name in self._readers.names:
-            if name.startswith(_READER) and name not in wanted:
-                self._readers.forget(name)
+        if self._readers.position(of.reader) is None:
+            self._readers.save(of.reader, Follower(self._home / "audit", workers=range(SHADOW_WORKER)).since(of.since))
 
     def _tell(self, what: str) -> None:
         if what != self._told:

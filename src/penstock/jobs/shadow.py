@@ -31,7 +31,6 @@ from penstock.jobs.shadow_state import (
     ShadowState,
     make_folder,
     read_state,
-    reader_name,
     stem_of,
     write_state,
 )
@@ -64,7 +63,7 @@ class Shadow:
         self._max_lag_s = max_lag_s
         self._clock = clock
         audit = home / "audit"
-        self._readers, self._name = Readers(audit), reader_name(of.model, of.version)
+        self._readers, self._name = Readers(audit), of.reader
         self._written = Written(audit, sealed_lines)
         self._follower = Follower(audit, sealed_lines=sealed_lines, decode=scoring.decode, workers=range(SHADOW_WORKER))
         make_folder(home)

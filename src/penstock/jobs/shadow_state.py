@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import hashlib
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -11,13 +10,14 @@ from typing import Final
 import msgspec
 
 from penstock.audit.position import Position
+from penstock.audit.readers import reader_name
 from penstock.durable import make_directory, write_whole
 from penstock.errors import SegmentError
 from penstock.jobs.attempts import Suspects
 from penstock.jobs.comparison import ComparisonState
+from penstock.routing import SHADOW
 
 SHADOWS: Final = "shadows"
-_LONGEST: Final = 64
 
 
 class Shadowed(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,6 +28,11 @@ class Shadowed(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
     champion: int
     since: datetime
+
+    @property
+    def reader(self) -> str:
+        """Under which name it is registered as a reader of the log."""
+        return reader_name(SHADOW, f"{self.model}-{self.version}")
 
 
 class ShadowState(msgspec.Struct, kw_only=True):
@@ -120,9 +125,3 @@ def write_state(home: Path, state: ShadowState) -> None:
         write_whole(path, msgspec.json.encode(state), draft=path.with_suffix(".partial"), mode=0o600)
     except OSError as error:
         raise SegmentError(f"Expected to save the state of a shadow to {path}, but: {error.strerror}") from error
-
-
-def reader_name(model: str, version: int) -> str:
-    """Under which name a shadow is registered as a reader of the log."""
-    name = f"shadow-{model}-{version}"
-    return name if len(name) <= _LONGEST else f"shadow-{hashlib.sha256(model.encode()).hexdigest()[:32]}-{version}"
